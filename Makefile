@@ -1,0 +1,31 @@
+# Each target sets itself up: it works as the first command in a fresh clone with Python 3.11, gcc and make.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: setup demo test check gpu clean
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[sim,test,check]'
+	touch $(READY)
+
+demo: setup
+	$(BIN)/deice demo -o demo
+
+test: setup
+	$(BIN)/pytest -n 2
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ty check
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/codespell
+
+gpu:
+	$(PYTHON) -m pytest -m gpu
+
+clean:
+	rm -rf .venv demo dist

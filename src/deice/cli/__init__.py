@@ -1,0 +1,69 @@
+"""The command line: one verb, one file, imported only when called; the only place that prints."""
+
+import sys
+
+# verb → the one line that `deice --help` shows; the verb's module is deice.cli.<verb>
+VERBS = {
+    "demo": "The whole road on simulated movies, on a laptop's CPU: simulate, split, train, denoise, measure, report.",
+    "info": "What a file is, and what it can serve as.",
+    "simulate": "Micrographs and movies with a known truth.",
+    "split": "Movies to even/odd/full averages, frame by frame.",
+    "pack": "Images to the headerless .bin pairs of the streaming format.",
+    "train": "Train a denoiser on movie halves, tomogram halves, pairs or single images.",
+    "denoise": "Denoise files with a model, a classical filter or a scheme trained on the very input.",
+    "measure": "Figures of quality against truth or between halves.",
+    "report": "One self-contained HTML page of a run.",
+}
+
+
+def build_app():
+    """The command-line application with every verb registered by its import path."""
+    from cyclopts import App
+
+    from deice.version import __version__
+
+    app = App(
+        name="deice",
+        help="Denoising of cryo-EM movies, micrographs and tomograms, with the evidence of what was removed.\n\n"
+        "Extract particles from the raw data, never from denoised pictures: "
+        "denoised pictures are to see, pick and segment in.",
+        version=__version__,
+    )
+    for verb, line in VERBS.items():
+        app.command(f"deice.cli.{verb}:{verb}", name=verb, help=line)
+    return app
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one verb; exit code 0 done, 2 the user's input is at fault, 3 part of a batch failed, 1 our fault."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run one verb and return its exit code."""
+    from cyclopts import CycloptsError
+
+    from deice.errors import BatchFailure, UserError
+
+    try:
+        build_app()(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+    except (UserError, CycloptsError) as error:
+        return _fail(2, error)
+    except BatchFailure as failure:
+        for name, reason in failure.failures:
+            print(f"deice: {name}: {_one_line(reason)}", file=sys.stderr)
+        return _fail(3, failure)
+    except KeyboardInterrupt:
+        return _fail(130, "interrupted")
+    except BrokenPipeError:
+        return 1
+    return 0
+
+
+def _one_line(message: object) -> str:
+    return " ".join(str(message).split())
+
+
+def _fail(code: int, message: object) -> int:
+    print(f"deice: {_one_line(message)}", file=sys.stderr)
+    return code

@@ -1,0 +1,48 @@
+"""What can go wrong, and whose fault it is.
+
+UserError            the input is at fault: one line (found · expected · what to do), exit code 2
+├── FileFault        a file cannot be read as what it should be
+├── PairFault        halves, or input and target, do not belong together
+├── RecipeFault      an unknown key or an impossible value in a recipe or on the command line
+└── MemoryFault      the memory granted does not suffice
+BatchFailure         some files of a batch failed, the others are done: exit code 3
+
+Every other exception is our fault and keeps its traceback (exit code 1).
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+
+class UserError(Exception):
+    """The user's input is at fault; the message says what was found, what was expected and what to do."""
+
+
+class FileFault(UserError):
+    """A file cannot be read as what it should be."""
+
+    def __init__(self, path: Path | str, found: str):
+        super().__init__(f"{path}: {found}")
+        self.path = Path(path)
+        self.found = found
+
+
+class PairFault(UserError):
+    """Halves, or input and target, do not belong together."""
+
+
+class RecipeFault(UserError):
+    """An unknown key or an impossible value in a recipe or on the command line."""
+
+
+class MemoryFault(UserError):
+    """The memory granted does not suffice."""
+
+
+class BatchFailure(Exception):  # noqa: N818 (a failure of some files, not an error of ours)
+    """Some files of a batch failed; each is named with its reason, the others are done."""
+
+    def __init__(self, failures: Sequence[tuple[str, str]], done: int):
+        super().__init__(f"{len(failures)} of {len(failures) + done} files failed")
+        self.failures = list(failures)
+        self.done = done

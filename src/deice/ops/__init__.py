@@ -1,0 +1,1 @@
+"""Pure functions of tensors, any number of axes."""
