@@ -11,14 +11,17 @@ class Geometry:
     """Where the pixels lie: what a reader finds in a header and a writer gives back.
 
     voxel_size: (x, y, z) in Å; None = the file does not say (0 or 1 in an MRC header means unknown too).
+    stated_voxel_size: what the header says where it means unknown, so that a writer can say the same again.
     origin: (x, y, z) in Å.  nstart: (x, y, z) in pixels.  map_order: MRC's MAPC, MAPR, MAPS.
-    labels: the lines of history found in the file.
+    cell_angles: MRC's alpha, beta, gamma in degrees.  labels: the lines of history found in the file.
     """
 
     voxel_size: tuple[float, float, float] | None = None
+    stated_voxel_size: tuple[float, float, float] = (0.0, 0.0, 0.0)
     origin: tuple[float, float, float] = (0.0, 0.0, 0.0)
     nstart: tuple[int, int, int] = (0, 0, 0)
     map_order: tuple[int, int, int] = (1, 2, 3)
+    cell_angles: tuple[float, float, float] = (90.0, 90.0, 90.0)
     labels: tuple[str, ...] = ()
 
     @property

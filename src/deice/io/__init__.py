@@ -1,1 +1,100 @@
-"""Placeholder docstring; the owner of this package writes it."""
+"""Reading and writing: the first bytes of a file, never its name, decide which module reads it; MRC is written.
+
+Whatever is read is lazy: mapped into memory where the format allows it, decoded frame by frame where it is packed.
+Slices may have negative strides or foreign byte order: `np.ascontiguousarray(views[...], dtype=np.float32)` before
+torch sees them.
+"""
+
+from pathlib import Path
+
+from deice.errors import FileFault, RecipeFault
+from deice.image import Image
+from deice.io.mrc_writing import create, writable_folder, write
+from deice.io.stored import Stored
+
+__all__ = ["create", "inspect", "read", "read_movie", "writable_folder", "write"]
+
+FOREIGN = {
+    b"\x89PNG": "a PNG picture",
+    b"\xff\xd8\xff": "a JPEG picture",
+    b"\x89HDF": "an HDF5 file",
+    b"PK\x03\x04": "a ZIP archive",
+    b"%PDF": "a PDF document",
+}
+TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+DM4_MAGIC = b"\0\0\0\4"
+
+
+def read(path: Path | str, axes: str | None = None) -> Image:
+    """A picture as (1, y, x), a volume as (1, z, y, x), the frames of a movie as (t, y, x) with axes="tyx".
+
+    axes: "zyx" or "tyx" for three axes whose header does not say what they are; a file of one section is a picture
+    whatever `axes` says.
+    Raises FileFault for a file that cannot be read, for three axes that could be both, for a movie without "tyx".
+    """
+    if axes not in (None, "zyx", "tyx"):
+        raise RecipeFault(
+            f"axes {axes!r} are unknown; expected zyx (a volume) or tyx (the frames of a movie)"
+        )
+    stored = inspect(path)
+    sections = stored.pixels.shape[0]
+    serves_as = axes or stored.says
+    if sections == 1 or axes == "tyx":
+        return Image(stored.pixels, stored.geometry)
+    if serves_as == "zyx":
+        return Image(stored.pixels[None], stored.geometry)
+    if serves_as == "tyx":
+        raise FileFault(Path(path), f"{stored.holds}, {sections} sections: a movie or stack of images; expected a picture "
+                                    "or volume: run deice split on it, or say --axes zyx if it is a volume")  # fmt: skip
+    raise FileFault(Path(path), f"{stored.holds}, {sections} sections: a volume or a movie, the header does not say; "
+                                "say --axes zyx (volume) or --axes tyx (movie)")  # fmt: skip
+
+
+def read_movie(
+    path: Path | str, eer_frames: int | None = None, eer_superres: int = 0, pixel_size: float | None = None
+) -> Image:
+    """A movie's frames (t, y, x), read one at a time when sliced; `pixel_size` in Å replaces the header's.
+
+    eer_frames: how many frames an EER file's raw fractions are summed into, floor(fractions / eer_frames) each; the
+    remainder at the end is dropped, as RELION does; None keeps every fraction.  eer_superres: 0, 1, 2 for 4k, 8k, 16k.
+    Raises FileFault for a file that cannot be read, RecipeFault for impossible EER options.
+    """
+    stored = inspect(path, eer_frames, eer_superres)
+    geometry = stored.geometry if pixel_size is None else stored.geometry.with_pixel_size(pixel_size)
+    return Image(stored.pixels, geometry)
+
+
+def inspect(path: Path | str, eer_frames: int | None = None, eer_superres: int = 0) -> Stored:
+    """What the file holds, before it is decided what it serves as: pixels (sections, y, x), geometry, header."""
+    path = Path(path)
+    magic = _magic(path)
+    for start, name in FOREIGN.items():
+        if magic.startswith(start):
+            raise FileFault(path, f"{name}, whatever its name says; expected MRC, TIFF, EER or DM4")
+    if magic[:4] in TIFF_MAGIC:
+        from deice.io.tiff import open_tiff
+
+        return open_tiff(path, eer_frames, eer_superres)
+    if magic[:4] == DM4_MAGIC:
+        from deice.io.dm4 import open_dm4
+
+        return open_dm4(path)
+    from deice.io.mrc import open_mrc
+
+    return open_mrc(path)
+
+
+def _magic(path: Path) -> bytes:
+    """The first bytes of a file that exists, can be read and holds something; FileFault otherwise."""
+    try:
+        with path.open("rb") as file:
+            magic = file.read(8)
+    except FileNotFoundError as error:
+        raise FileFault(path, "no such file; check the name") from error
+    except IsADirectoryError as error:
+        raise FileFault(path, "a folder; expected a file") from error
+    except OSError as error:
+        raise FileFault(path, f"cannot be read ({error.strerror})") from error
+    if not magic:
+        raise FileFault(path, "empty, 0 bytes; expected a micrograph, movie or tomogram: copy it again")
+    return magic

@@ -5,7 +5,6 @@ files made elsewhere have none, and then the shape of a sample must be given. Si
 """
 
 import json
-import os
 import shutil
 import sys
 from collections.abc import Generator, Sequence
@@ -17,6 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from deice.errors import FileFault, PairFault, RecipeFault, UserError
+from deice.io import writable_folder
 
 DESCRIPTION = "deice.json"
 BYTES_PER_VALUE = 4
@@ -115,7 +115,12 @@ def create_packed(
     Empty files are not kept (they cannot be mapped). Raises FileFault for a folder that cannot be written,
     UserError for a disk that is too small, both before any work.
     """
-    _prepare(folder, needed)
+    free = shutil.disk_usage(writable_folder(folder)).free
+    if needed > free:
+        raise UserError(
+            f"{needed / 1e9:.1f} GB to write, {free / 1e9:.1f} GB free in {folder} · "
+            "take a larger --stride or another disk (training needs no packing: it reads the images)"
+        )
     partial = {name: folder / f".{name}.part" for name in (*names, DESCRIPTION)}
     description: dict[str, Any] = {}
     try:
@@ -130,19 +135,3 @@ def create_packed(
     finally:
         for path in partial.values():
             path.unlink(missing_ok=True)
-
-
-def _prepare(folder: Path, needed: int) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        found = f"cannot be made ({error.strerror}) · choose a folder you may write to"
-        raise FileFault(folder, found) from error
-    if not os.access(folder, os.W_OK):
-        raise FileFault(folder, "cannot be written · choose a folder you may write to")
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise UserError(
-            f"{needed / 1e9:.1f} GB to write, {free / 1e9:.1f} GB free in {folder} · "
-            "take a larger --stride or another disk (training needs no packing: it reads the images)"
-        )
