@@ -19,7 +19,7 @@ import numpy as np
 from deice.errors import BatchFailure, FileFault, PairFault, RecipeFault, UserError
 from deice.io import read
 from deice.io.packed import BYTES_PER_VALUE, NAMES, create_packed, describe
-from deice.scenes import Scene
+from deice.scenes import Scene, open_views
 from deice.version import __version__
 
 log = logging.getLogger(__name__)
@@ -153,15 +153,12 @@ def plan(scenes: Sequence[Scene], packing: Packing, axes: str | None = None) -> 
 
 
 def _entry(scene: Scene, packing: Packing, axes: str | None) -> Entry:
-    images = [read(path, axes) for path in scene.files]
-    shapes = [" × ".join(str(size) for size in image.space) for image in images]
-    if len(set(shapes)) > 1:
-        found = f"{scene.files[0]} is {shapes[0]}, {scene.files[1]} {shapes[1]}"
-        raise PairFault(f"{found} · a pair must have one shape")
+    images = open_views(scene, axes)
     space = images[0].space
     if min(space) < packing.patch:
-        found = f"{shapes[0]} is smaller than the patch of {packing.patch} pixels"
-        raise FileFault(scene.files[0], f"{found} · take --patch {min(space)} or less")
+        sizes = " × ".join(str(size) for size in space)
+        found = f"{sizes} is smaller than the patch of {packing.patch} pixels · take --patch {min(space)} or less"
+        raise FileFault(scene.files[0], found)
     origins = tuple(patch_origins(size, packing.patch, packing.step) for size in space)
     return Entry(scene, origins, images[0].pixel_size)
 

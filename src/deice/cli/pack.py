@@ -15,7 +15,7 @@ def pack(
     normalize: Literal["percentile", "standard", "none"] = "percentile",
     test_fraction: float = 0.1,
     seed: int = 0,
-    axes: str | None = None,
+    axes: Literal["zyx"] | None = None,
     overwrite: bool = False,
     json: str | None = None,
 ) -> None:
