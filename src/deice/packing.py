@@ -157,7 +157,7 @@ def _entry(scene: Scene, packing: Packing, axes: str | None) -> Entry:
     space = images[0].space
     if min(space) < packing.patch:
         sizes = " × ".join(str(size) for size in space)
-        found = f"{sizes} is smaller than the patch of {packing.patch} pixels · take --patch {min(space)} or less"
+        found = f"{sizes} is smaller than the patch of {packing.patch} · take --patch {min(space)} or less"
         raise FileFault(scene.files[0], found)
     origins = tuple(patch_origins(size, packing.patch, packing.step) for size in space)
     return Entry(scene, origins, images[0].pixel_size)
