@@ -1,7 +1,8 @@
 """Fourier transforms of the trailing axes, and radial filters.
 
-A half transform never travels without the shape of its image: an rfft alone does not know if its image was odd.
-Frequencies are in cycles per pixel along each axis (Nyquist = 0.5), so a shell is a shell whatever the shape.
+A half transform never travels without the shape of its image: an rfft alone does not know if its image was
+odd. Frequencies are in cycles per pixel along each axis (Nyquist = 0.5), so a shell is a shell whatever the
+shape.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,13 +21,15 @@ def from_half_transform(spectrum: Tensor, shape: Sequence[int]) -> Tensor:
     return torch.fft.irfftn(spectrum, s=tuple(shape), dim=tuple(range(-len(shape), 0)))
 
 
-def frequency_radius(shape: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
+def frequency_radius(
+    shape: Sequence[int], device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+) -> Tensor:
     """|f| of each coefficient of a half transform of an image of `shape`: (*half space), cycles per pixel."""
-    squared = torch.zeros((), device=device)
+    squared = torch.zeros((), device=device, dtype=dtype)
     last = len(shape) - 1
     for axis, size in enumerate(shape):
         grid = torch.fft.rfftfreq if axis == last else torch.fft.fftfreq
-        frequency = grid(size, device=device)
+        frequency = grid(size, device=device, dtype=dtype)
         squared = squared + (frequency**2).reshape([-1 if a == axis else 1 for a in range(len(shape))])
     return squared.sqrt()
 
@@ -36,3 +39,42 @@ def filter_radially(image: Tensor, gain: Callable[[Tensor], Tensor], axes: int) 
     shape = image.shape[-axes:]
     spectrum = half_transform(image, axes)
     return from_half_transform(spectrum * gain(frequency_radius(shape, image.device)), shape)
+
+
+def shell_index(radius: Tensor, step: float) -> Tensor:
+    """The shell of each coefficient at |f| = `radius` (any shape): the multiple of `step` nearest to it,
+    int64.
+
+    A radius half way between two shells goes to the outer one, whatever the rounding of its square root.
+    """
+    return (radius / step + (0.5 + 1e-9)).floor().long()
+
+
+def shell_sums(values: Tensor, shape: Sequence[int]) -> Tensor:
+    """Sums over the shells of the full transform: `values` (m, *half space) → (m, shells).
+
+    shape: (*space) of the image. Shells lie at multiples of 1/max(shape) cycles per pixel, from 0 to Nyquist;
+    the corners beyond are left out. Each coefficient of the half transform counts for its conjugate too.
+    """
+    longest = max(shape)
+    radius = frequency_radius(shape, values.device, torch.float64)
+    # beyond Nyquist: all into one last shell, cut off below
+    index = shell_index(radius, 1 / longest).clamp(max=longest // 2 + 1).flatten()
+    sums = values.new_zeros((len(values), longest // 2 + 2))
+    sums.index_add_(1, index, (values * conjugate_weight(shape, values)).flatten(1))
+    return sums[:, :-1]
+
+
+def conjugate_weight(shape: Sequence[int], like: Tensor) -> Tensor:
+    """How many coefficients of the full transform each column of the half one stands for: (half x), 1 or
+    2."""
+    weight = torch.full((shape[-1] // 2 + 1,), 2, dtype=like.dtype, device=like.device)
+    weight[0] = 1
+    if shape[-1] % 2 == 0:
+        weight[-1] = 1
+    return weight
+
+
+def shell_frequencies(shape: Sequence[int]) -> Tensor:
+    """The frequencies of the shells of `shell_sums`, (shells,), cycles per pixel, from 0 to at most 0.5."""
+    return torch.arange(max(shape) // 2 + 1, dtype=torch.float64) / max(shape)
