@@ -39,7 +39,7 @@ class MemoryFault(UserError):
     """The memory granted does not suffice."""
 
 
-class BatchFailure(Exception):  # noqa: N818 (a failure of some files, not an error of ours)
+class BatchFailure(Exception):
     """Some files of a batch failed; each is named with its reason, the others are done."""
 
     def __init__(self, failures: Sequence[tuple[str, str]], done: int):

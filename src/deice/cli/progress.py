@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 LINE_EVERY = 60.0  # seconds between lines where stderr is no terminal
@@ -18,7 +18,11 @@ class Progress:
 
     def advance(self, amount: float = 1, **figures: float) -> None:
         """`amount` more units of the work are done."""
-        self.done += amount
+        self.reach(self.done + amount, **figures)
+
+    def reach(self, done: float, **figures: float) -> None:
+        """`done` units of the work are done in all."""
+        self.done = done
         text = "  ".join(f"{name} {value:.4g}" for name, value in figures.items())
         if self.bar is not None and self.task is not None:
             self.bar.update(self.task, completed=self.done, figures=text)
@@ -37,17 +41,17 @@ class Progress:
 
 
 @contextmanager
-def progress(label: str, total: float | None = None, unit: str = "files") -> Iterator[Progress]:
+def progress(label: str, total: float | None = None, unit: str = "files") -> Generator[Progress]:
     """A `Progress` for the length of the block; says at its end what was done and how long it took."""
     work = Progress(label, total, unit)
     if not sys.stderr.isatty():
         yield work
     else:
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as RichProgress
 
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+        columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn(),
                    TextColumn("{task.fields[figures]}"))
         with RichProgress(*columns, console=Console(stderr=True)) as bar:
             work.bar, work.task = bar, bar.add_task(label, total=total, figures="")

@@ -1,5 +1,4 @@
-"""The classical denoisers: frozen parameters with `apply(image (*space), pixel_size in Å or None) →
-(*space)`.
+"""The classical denoisers: frozen parameters with `apply(image (*space), pixel_size in Å) → (*space)`.
 
 All are linear, act on two and three axes alike, mirror the image at its edges (nothing wraps around) and
 keep its mean: filter(a·x + b) = a·filter(x) + b. Non-finite pixels are the caller's to mend. `fitted` holds
@@ -18,7 +17,7 @@ from deice.filters.wiener import Wiener
 class Filter(Protocol):
     """What every classical denoiser answers."""
 
-    def apply(self, image: Tensor, pixel_size: float | None = None) -> Tensor:
+    def apply(self, image: Tensor, pixel_size: float | None, /) -> Tensor:
         """Denoise `image` (*space) → (*space); `pixel_size` in Å."""
         ...
 

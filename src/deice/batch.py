@@ -1,0 +1,112 @@
+"""A batch of files: outputs planned before any work, finished ones skipped, faulty ones named, the rest done."""
+
+import logging
+import tempfile
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from deice.checkpoint import Model
+from deice.errors import BatchFailure, UserError
+from deice.filters import Filter
+from deice.inference import Conditions, denoise_into, describe, open_scene
+from deice.io import create, writable_folder
+from deice.scenes import Scene
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one scene of a batch: written, skipped (finished before), or failed for a reason."""
+
+    scene: Scene
+    path: Path
+    state: str
+    reason: str = ""
+
+
+def plan_outputs(scenes: Sequence[Scene], out: Path) -> list[Path]:
+    """Each scene's output, DIR/<same name>.mrc; refuses, before any work, one that is an input or another's output."""
+    writable_folder(out)
+    inputs = {path.resolve() for scene in scenes for path in scene.files}
+    outputs: dict[Path, Scene] = {}
+    for scene in scenes:
+        path = (out / f"{scene.name}.mrc").resolve()
+        if path in inputs:
+            raise UserError(f"{path}: the output would overwrite an input; choose another -o")
+        if path in outputs:
+            raise UserError(f"{scene.files[0]} and {outputs[path].files[0]} would both be written to {path}; "
+                            "denoise them into different folders")
+        outputs[path] = scene
+    return list(outputs)
+
+
+@runtime_checkable
+class Learner(Protocol):
+    """What learns on the very scene before it denoises it."""
+
+    def model(self, scene: Scene, axes: str | None) -> Model: ...
+
+
+def denoise_scene(
+    scene: Scene, path: Path, estimator: Model | Filter | Learner, conditions: Conditions, *, axes: str | None = None,
+    pixel_size: float | None = None, float16: bool = False,
+) -> None:
+    """Denoise one scene into the file `path`; the file appears only when it is complete."""
+    if isinstance(estimator, Learner):
+        estimator = estimator.model(scene, axes)
+    image = open_scene(scene, estimator, axes)
+    if pixel_size is not None:
+        image = replace(image, geometry=image.geometry.with_pixel_size(pixel_size))
+    elif image.pixel_size is None:
+        log.warning("%s: the header gives no pixel size; the output keeps the header as it is", scene.name)
+    with create(path, image.space, image.geometry, float16, describe(estimator)) as data:
+        if not float16:
+            denoise_into(data, image, estimator, conditions)
+            return
+        with _scratch(path.parent, image.space) as canvas:
+            denoise_into(canvas, image, estimator, conditions)
+            for row in range(len(canvas)):
+                data[row] = canvas[row]
+
+
+@contextmanager
+def _scratch(folder: Path, shape: tuple[int, ...]) -> Generator[np.ndarray]:
+    """Zeros (*shape) float32 on disk: tiles add up in float32 there when the output is float16."""
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.truncate(4 * int(np.prod(shape)))
+        yield np.memmap(file, np.float32, "r+", shape=shape)
+
+
+def denoise_files(
+    scenes: Sequence[Scene], out: Path, estimator: Model | Filter | Learner, conditions: Conditions, *,
+    overwrite: bool = False, **how: Any,
+) -> Iterator[Outcome]:
+    """Denoise scene after scene; finished outputs are skipped, a faulty scene fails by itself."""
+    for scene, path in zip(scenes, plan_outputs(scenes, out)):
+        if path.exists() and not overwrite:
+            yield Outcome(scene, path, "skipped")
+            continue
+        try:
+            denoise_scene(scene, path, estimator, conditions, **how)
+            yield Outcome(scene, path, "written")
+        except UserError as error:
+            yield Outcome(scene, path, "failed", str(error))
+
+
+def finish(outcomes: Sequence[Outcome]) -> None:
+    """Say what was skipped; raise the one failure of a single file, BatchFailure for a part of a batch."""
+    skipped = sum(outcome.state == "skipped" for outcome in outcomes)
+    if skipped:
+        log.info("%d finished before, skipped (--overwrite denoises them again)", skipped)
+    failures = [(str(outcome.scene.files[0]), outcome.reason) for outcome in outcomes if outcome.state == "failed"]
+    if failures and len(outcomes) == 1:
+        name, reason = failures[0]
+        raise UserError(reason if reason.startswith(name) else f"{name}: {reason}")
+    if failures:
+        raise BatchFailure(failures, len(outcomes) - len(failures))

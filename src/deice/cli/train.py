@@ -1,0 +1,129 @@
+"""deice train: from files to a model."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Flags:
+    """What differs between runs; everything else stands in the recipe.
+
+    Parameters
+    ----------
+    target
+        Folder of targets, named as the inputs: the pair is learnt in this direction only.
+    scheme
+        noise2noise (halves), noise2void (single images), supervised (clean images, or --target).
+    net
+        unet or residual_cnn.
+    epochs
+        Length of the run: so many times the data.
+    steps
+        Length of the run in steps.
+    minutes
+        Length of the run in minutes.
+    batch
+        Windows a step.
+    patch
+        Pixels along each axis of a training window.
+    lr
+        Peak learning rate.
+    axes
+        zyx for volumes whose header does not say so.
+    order
+        random (local disks) or window (network disks: whole files, a few at a time).
+    normaliser
+        standard, percentile or none.
+    precision
+        auto, fp32, bf16 or fp16.
+    seed
+        Same seed, same run.
+    """
+
+    target: Path | None = None
+    scheme: str | None = None
+    net: str | None = None
+    epochs: float | None = None
+    steps: int | None = None
+    minutes: float | None = None
+    batch: int | None = None
+    patch: int | None = None
+    lr: float | None = None
+    axes: Literal["zyx", "tyx"] | None = None
+    order: str | None = None
+    normaliser: str | None = None
+    precision: str | None = None
+    seed: int | None = None
+
+    def tables(self, inputs: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+        """The flags in the recipe's tables."""
+        return {
+            "data": {"inputs": list(inputs) or None, "target": str(self.target) if self.target else None,
+                     "axes": self.axes, "window": self.patch, "order": self.order, "normaliser": self.normaliser},
+            "scheme": {"name": self.scheme},
+            "net": {"name": self.net},
+            "training": {"epochs": self.epochs, "steps": self.steps, "minutes": self.minutes,
+                         "batch": self.batch, "lr": self.lr, "precision": self.precision, "seed": self.seed},
+        }
+
+
+def train(
+    *inputs: str,
+    out: Annotated[Path, Parameter(name=["--out", "-o"])],
+    recipe: Path | None = None,
+    flags: Flags = Flags(),
+    begin: Annotated[Path | None, Parameter(name="--from")] = None,
+    resume: bool = False,
+    device: str = "auto",
+    max_memory: str | None = None,
+) -> None:
+    """Train a denoiser; the best model by validation is kept.
+
+    Example: deice train halves/ -o run --minutes 10
+
+    Writes RUN/model.safetensors (best), RUN/state.pt, RUN/metrics.jsonl and RUN/recipe.toml (complete, as run).
+    Halves are paired by name: _EVN/_ODD, _half1/_half2, even/ and odd/ folders.
+
+    Parameters
+    ----------
+    inputs
+        Files, globs or folders; or a folder of packed .bin pairs.
+    out
+        Folder of the run.
+    recipe
+        TOML file with the whole configuration; flags override it.
+    begin
+        Model to start from.
+    resume
+        Go on with the run in RUN, bit for bit as if it had not been stopped.
+    device
+        auto, cpu or cuda.
+    max_memory
+        Cap of the GPU's memory, such as 8GB.
+    """
+    from deice.cli.options import listen
+    from deice.cli.progress import progress, say
+    from deice.devices import parse_bytes
+    from deice.errors import RecipeFault
+    from deice.recipe import from_table, merged, read_table
+    from deice.training import RECIPE, run
+
+    listen()
+    written = out / RECIPE if resume else recipe
+    base = read_table(written) if written else {}
+    complete = from_table(merged(base, flags.tables(inputs)))
+    if not complete.data.inputs:
+        raise RecipeFault("no input; expected files, globs or folders, or [data] inputs in the recipe")
+    best = None
+    steps = run(complete, complete.data.inputs, out, target=complete.data.target, device=device, resume=resume,
+                start=begin, max_memory=parse_bytes(max_memory) if max_memory else None)
+    with progress("training", total=1.0, unit="of the run") as bar:
+        for step in steps:
+            best = step.validation if step.best else best
+            shown = {"loss": step.loss, "validation": best, "windows/s": step.windows_per_second}
+            bar.reach(step.fraction, **{name: value for name, value in shown.items() if value is not None})
+    say(f"best validation {best:.6g} · {out}/model.safetensors" if best is not None else f"{out}: nothing better found")

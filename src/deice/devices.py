@@ -1,0 +1,120 @@
+"""Devices, precision and memory: what this machine has, and how much of it we may use."""
+
+import os
+import re
+from contextlib import nullcontext
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from deice.errors import MemoryFault, RecipeFault
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "t": 1000**4,
+          "ki": 1024, "mi": 1024**2, "gi": 1024**3, "ti": 1024**4}
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """`auto` is a GPU where there is one; asking for one that is not there is the user's fault."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name not in ("cpu", "cuda") and not name.startswith("cuda:"):
+        raise RecipeFault(f"--device is {name!r}; expected auto, cpu or cuda")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise RecipeFault("--device cuda: PyTorch sees no GPU here; use --device cpu, or install a CUDA build of torch")
+    return torch.device(name)
+
+
+def choose_precision(name: str, device: torch.device) -> torch.dtype:
+    """`auto` is bf16 where the processor multiplies it in hardware, fp32 elsewhere."""
+    if name in PRECISIONS:
+        if name == "fp16" and device.type == "cpu":
+            raise RecipeFault("precision fp16 needs a GPU; use bf16 or fp32 on the CPU")
+        return PRECISIONS[name]
+    if name != "auto":
+        raise RecipeFault(f"precision is {name!r}; expected auto, {', '.join(PRECISIONS)}")
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.get_device_capability(device)[0] >= 8 else torch.float32
+    return torch.bfloat16 if torch.cpu._is_amx_tile_supported() else torch.float32
+
+
+def autocast(device: torch.device, precision: torch.dtype):
+    """The context in which a network runs at `precision`."""
+    return nullcontext() if precision == torch.float32 else torch.autocast(device.type, precision)
+
+
+def memory_format(axes: int) -> torch.memory_format:
+    """Channels last, which convolutions like best on every device we know."""
+    return {2: torch.channels_last, 3: torch.channels_last_3d}[axes]
+
+
+def place(module: nn.Module, axes: int, device: torch.device) -> nn.Module:
+    """The module's weights on `device`, channels last."""
+    for tensor in (*module.parameters(), *module.buffers()):
+        dense = tensor.data.to(device)
+        tensor.data = dense.contiguous(memory_format=memory_format(axes)) if dense.ndim == axes + 2 else dense
+    return module
+
+
+def put(pictures: torch.Tensor) -> torch.Tensor:
+    """(b, 1, *space) in the memory format of `place`."""
+    return pictures.contiguous(memory_format=memory_format(pictures.ndim - 2))
+
+
+def parse_bytes(text: str) -> int:
+    """"8GB", "500 MB", "2GiB" or a plain number → bytes."""
+    found = re.fullmatch(r"\s*([0-9.]+)\s*([kmgt]?i?)b?\s*", text.lower())
+    try:
+        size = float(found[1]) * _UNITS[found[2]] if found else 0.0
+    except (ValueError, KeyError):
+        size = 0.0
+    if size <= 0:
+        raise RecipeFault(f"memory size {text!r}; expected a number with a unit, such as 8GB or 500MB")
+    return int(size)
+
+
+def cap_memory(device: torch.device, limit: int | None) -> None:
+    """Let PyTorch's GPU allocator refuse more than `limit` bytes; on the CPU the caller plans by `memory_left`."""
+    if limit is None or device.type != "cuda":
+        return
+    total = torch.cuda.get_device_properties(device).total_memory
+    torch.cuda.set_per_process_memory_fraction(min(1.0, limit / total), device)
+
+
+def memory_left(device: torch.device, limit: int | None) -> int:
+    """Bytes that may still be allocated: under `limit`, or half of what is free where there is no limit."""
+    if device.type == "cuda":
+        free, total = torch.cuda.mem_get_info(device)
+        return int(min(free * 0.8, (limit or total) - torch.cuda.memory_allocated(device)))
+    if limit is None:
+        return available_memory() // 2
+    left = limit - anonymous_memory()
+    if left <= 0:
+        raise MemoryFault(f"--max-memory is {limit / 1e6:.0f} MB, but the program itself holds "
+                          f"{anonymous_memory() / 1e6:.0f} MB before any work; grant more")
+    return left
+
+
+def anonymous_memory() -> int:
+    """Bytes of this process that no file backs (RssAnon + RssShmem): mapped images do not count."""
+    status = Path("/proc/self/status").read_text()
+    return sum(int(kilobytes) * 1024 for kilobytes in re.findall(r"Rss(?:Anon|Shmem):\s+(\d+) kB", status))
+
+
+def available_memory() -> int:
+    """Bytes the system could still give out without swapping."""
+    return int(re.findall(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())[0]) * 1024
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether `error` says that a device or the host could not allocate."""
+    return isinstance(error, torch.cuda.OutOfMemoryError) or "not enough memory" in str(error)
+
+
+def machine() -> str:
+    """The machine in a line, for records of what was run."""
+    if torch.cuda.is_available():
+        return f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
+    model = re.findall(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())[:1] or ["CPU"]
+    return f"{model[0]}, {os.cpu_count()} cores, torch {torch.__version__}"

@@ -1,0 +1,244 @@
+"""Inference: tiles → estimate → blend, in bounded memory, for one image or a batch of files.
+
+Tiled equals whole for every net whose statistics are fixed: the halo holds all that an output pixel sees, origins lie
+on the net's pooling grid, and grey values are normalised by the statistics of the whole image.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from deice.checkpoint import Model, describe_net, load_model
+from deice.devices import autocast, choose_device, choose_precision, is_out_of_memory, memory_left, place, put
+from deice.errors import MemoryFault, RecipeFault, UserError
+from deice.filters import FILTERS, Filter
+from deice.image import Image
+from deice.ops.normalise import NORMALISERS, Affine, Statistics, replace_not_finite, statistics
+from deice.ops.tiles import Span, add_tile, core_of, grid, read_tile, round_up
+from deice.recipe import name_of
+from deice.scenes import Scene, open_views
+from deice.schemes import Noise2Noise
+
+log = logging.getLogger(__name__)
+
+LARGEST_TILE = {("cpu", 2): 1024, ("cpu", 3): 160, ("cuda", 2): 4096, ("cuda", 3): 320}  # core and halo, per axis
+BLEND = 16  # pixels over which neighbouring tiles fade into each other
+CONVOLUTION_WORKSPACE = 2.0  # measured: what convolutions hold beside their inputs and outputs
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """Where and within what memory; `tile`: the core's length along each axis (None: what the memory allows)."""
+
+    device: torch.device
+    precision: str = "auto"
+    max_memory: int | None = None
+    tile: int | None = None
+
+
+def denoise(
+    image: Any, model: Model | Filter | Path | str, *, device: str = "auto", precision: str = "auto",
+    max_memory: int | None = None, tile: int | None = None, **parameters: Any,
+) -> Image:
+    """Denoise one image and return it as an Image (1, *space) float32 in the input's grey scale and geometry.
+
+    image: a path, an Image (v, *space), a pair of paths (halves), or an array: (*space), or (v, *space) for a model
+    whose images have fewer axes. model: a Model, a run's folder, a .safetensors file, a filter, or a filter's name
+    with its `parameters` (sigma=2.0, …). Particles must be extracted from the raw data, never from what this returns.
+    Raises UserError where image or model is at fault.
+    """
+    estimator = choose_estimator(model, parameters)
+    opened = _opened(image, estimator)
+    canvas = np.zeros(opened.space, np.float32)
+    denoise_into(canvas, opened, estimator, Conditions(choose_device(device), precision, max_memory, tile))
+    return Image(canvas[None], opened.geometry)
+
+
+def choose_estimator(model: Any, parameters: Mapping[str, Any]) -> Model | Filter:
+    """A model from its file, or a filter from its name and parameters."""
+    if isinstance(model, str) and model in FILTERS:
+        try:
+            return FILTERS[model](**parameters)
+        except TypeError as error:
+            raise RecipeFault(f"{model}: {error}; give its parameters") from error
+    if parameters:
+        raise RecipeFault(f"{', '.join(parameters)}: parameters of a filter, but {model} is a model; leave them out")
+    return load_model(model) if isinstance(model, str | Path) else model
+
+
+def describe(estimator: Model | Filter) -> str:
+    """The estimator in a few words, for labels and reports."""
+    if isinstance(estimator, Model):
+        return f"{name_of(estimator.scheme)} {describe_net(estimator.net)}"
+    return repr(estimator)
+
+
+def _opened(image: Any, estimator: Model | Filter) -> Image:
+    if isinstance(image, Image):
+        return image
+    if isinstance(image, str | Path):
+        return open_scene(Scene(Path(image).stem, (Path(image),)), estimator)
+    if isinstance(image, tuple) and all(isinstance(part, str | Path) for part in image):
+        return open_scene(Scene(Path(image[0]).stem, tuple(Path(part) for part in image)), estimator)
+    array = np.asarray(image)
+    axes = estimator.axes if isinstance(estimator, Model) else min(array.ndim, 3)
+    if array.ndim not in (axes, axes + 1):
+        raise UserError(f"an array of shape {array.shape}; expected {axes} axes, or views of {axes} axes")
+    return Image(array if array.ndim == axes + 1 else array[None])
+
+
+def open_scene(scene: Scene, estimator: Model | Filter, axes: str | None = None) -> Image:
+    """The views of a scene as one Image; a model of volumes reads three axes as a volume."""
+    if axes is None and isinstance(estimator, Model) and estimator.axes == 3:
+        axes = "zyx"
+    images = open_views(scene, axes)
+    if len(images) == 1:
+        return images[0]
+    return Image(_Stacked(tuple(view for image in images for view in image.views)), images[0].geometry)
+
+
+@dataclass(frozen=True)
+class _Stacked:
+    """Views of several files as one (v, *space), without reading them."""
+
+    parts: tuple[Any, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.parts), *self.parts[0].shape)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.parts[index]
+
+
+def denoise_into(canvas: np.ndarray, image: Image, estimator: Model | Filter, conditions: Conditions) -> None:
+    """Add the denoised `image` to `canvas` (*space), which must hold zeros."""
+    views = [image.views[i] for i in range(image.views.shape[0])]
+    found = [_checked(view) for view in views]
+    if isinstance(estimator, Model):
+        _by_tiles(canvas, views, found, image, estimator, conditions)
+        return
+    mean = np.zeros(image.space, np.float32)
+    for view, numbers in zip(views, found):
+        mean += replace_not_finite(np.asarray(view), numbers.mean) / np.float32(len(views))
+    canvas[...] = estimator.apply(torch.from_numpy(mean).to(conditions.device), image.pixel_size).cpu().numpy()
+
+
+def _checked(view: Any) -> Statistics:
+    """The statistics of a view that has something to denoise; counts what had to be replaced."""
+    found = statistics(view)
+    if not found.count:
+        raise UserError("no finite value in the image; expected a picture, check how the file was written")
+    if not found.varies:
+        raise UserError(f"every value is {found.mean:g}; expected a picture that varies")
+    if found.not_finite:
+        log.warning("%d values that are not finite (%.2g %% of the image) were replaced by their neighbours",
+                    found.not_finite, 100 * found.not_finite / (found.count + found.not_finite))
+    return found
+
+
+def _by_tiles(
+    canvas: np.ndarray, views: list[Any], found: list[Statistics], image: Image, model: Model, conditions: Conditions
+) -> None:
+    if model.axes != canvas.ndim:
+        raise UserError(f"an image of {canvas.ndim} axes; the model was trained on {model.axes} axes: use one for "
+                        f"{'volumes' if canvas.ndim == 3 else 'pictures'}")
+    _say_what_differs(model, image)
+    affines = _affines(model, views, found)
+    model = replace(model, module=place(model.module, model.axes, conditions.device).eval())
+    cores = choose_cores(canvas.shape, model, len(views), conditions)
+    while True:
+        try:
+            for tile in grid(canvas.shape, cores, model.net.halo, model.net.stride, BLEND):
+                add_tile(canvas, tile, _estimate_tile(views, affines, tile, model, conditions))
+            return
+        except RuntimeError as error:
+            smaller = _halved(cores, model.net.stride)
+            if not is_out_of_memory(error) or smaller == cores:
+                raise
+            log.warning("out of memory with tiles of %s; trying %s", _times(cores), _times(smaller))
+            cores = smaller
+            canvas[...] = 0
+            torch.cuda.empty_cache()
+
+
+def _affines(model: Model, views: list[Any], found: list[Statistics]) -> list[Affine]:
+    name = model.recipe.data.normaliser
+    if name == "standard":
+        return [Affine(numbers.mean, numbers.sd) for numbers in found]
+    return [NORMALISERS[name](view) for view in views]
+
+
+@torch.no_grad()
+def _estimate_tile(
+    views: list[Any], affines: list[Affine], tile: Sequence[Span], model: Model, conditions: Conditions
+) -> np.ndarray:
+    """The core of one tile in grey values: the mean of the denoised views."""
+    grey = (replace_not_finite(read_tile(view, tile), affine.offset) for view, affine in zip(views, affines))
+    normalised = np.stack([affine.apply(block) for block, affine in zip(grey, affines)])
+    batch = torch.from_numpy(normalised)[None].to(conditions.device)
+    precision = choose_precision(conditions.precision, conditions.device)
+
+    def net(pictures: Tensor) -> Tensor:
+        answers = []
+        for picture in pictures.split(1):  # one view at a time: half the memory of both
+            with autocast(conditions.device, precision):
+                answers.append(model.module(put(picture)).float())
+        return torch.cat(answers)
+
+    answers = core_of(model.scheme.estimate(net, batch), tile)[0].cpu().numpy()
+    return sum(affine.undo(answer) for affine, answer in zip(affines, answers)) / np.float32(len(answers))
+
+
+def choose_cores(shape: Sequence[int], model: Model, views: int, conditions: Conditions) -> list[int]:
+    """The core of a tile along each axis: as large as the memory and the device's best size allow.
+
+    Raises MemoryFault, with what would be needed, where not even the smallest tile fits.
+    """
+    halo, stride = round_up(model.net.halo, model.net.stride), model.net.stride
+    if conditions.tile is not None:
+        return [min(round_up(conditions.tile, stride), round_up(size, stride)) for size in shape]
+    largest = max(LARGEST_TILE[conditions.device.type, len(shape)] - 2 * halo, 2 * halo, stride)
+    cores = [min(round_up(size, stride), round_up(largest, stride)) for size in shape]
+    budget = memory_left(conditions.device, conditions.max_memory)
+    while (needed := tile_bytes(cores, model, views)) > budget:
+        smaller = _halved(cores, stride)
+        if smaller == cores:
+            raise MemoryFault(f"the smallest tile needs {needed / 1e6:.0f} MB and {budget / 1e6:.0f} MB are left; "
+                              "grant more by --max-memory, or use a smaller net")
+        cores = smaller
+    return cores
+
+
+def tile_bytes(cores: Sequence[int], model: Model, views: int) -> int:
+    """Memory that one tile takes: activations, workspace, and the views with their normalised copies."""
+    halo = round_up(model.net.halo, model.net.stride)
+    pixels = prod(core + 2 * halo for core in cores)
+    return int(4 * pixels * (model.net.floats_per_pixel * CONVOLUTION_WORKSPACE + 4 * views))
+
+
+def _halved(cores: Sequence[int], stride: int) -> list[int]:
+    """Half the longest core."""
+    longest = int(np.argmax(cores))
+    return [max(stride, round_up(c // 2, stride)) if i == longest else c for i, c in enumerate(cores)]
+
+
+def _say_what_differs(model: Model, image: Image) -> None:
+    """What the user should know of an image that is unlike what the model learnt from."""
+    if model.pixel_size and image.pixel_size and abs(image.pixel_size / model.pixel_size - 1) > 0.1:
+        log.warning("the image has %.4g Å per pixel, the model learnt at %.4g Å: expect a worse result",
+                    image.pixel_size, model.pixel_size)
+    if isinstance(model.scheme, Noise2Noise) and not model.scheme.directed and image.views.shape[0] == 1:
+        log.warning("one view, but the model learnt from halves: a full average has less noise than a half, so it "
+                    "is denoised as if it were a half; give both halves for the best estimate")
+
+
+def _times(sizes: Sequence[int]) -> str:
+    return "×".join(str(size) for size in sizes)

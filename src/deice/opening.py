@@ -1,0 +1,137 @@
+"""Opening what the user named for training: scenes from files, folders, packed pairs, Images or arrays."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deice.errors import PairFault, RecipeFault, UserError
+from deice.image import Image
+from deice.io.packed import open_packed
+from deice.recipe import Data
+from deice.scenes import expand, group, match, open_views
+from deice.schemes import Noise2Noise, Scheme, Supervised
+from deice.sources import Source, packed_source, source_of
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """Sources for training and, where the data say so themselves, for validation; the scheme as the data need it."""
+
+    training: list[Source]
+    validation: list[Source]
+    scheme: Scheme
+    axes: int
+    pixel_size: float | None
+
+
+def open_for_training(inputs: Sequence[Any], target: Any, scheme: Scheme, data: Data) -> Opened:
+    """Open `inputs`; `target`: a folder of targets named as the inputs, or arrays (*space), one per scene.
+
+    Raises UserError (PairFault, FileFault, RecipeFault) for views that are missing or do not belong together.
+    """
+    if target is not None:
+        scheme = _directed(scheme)
+    folder = _packed_folder(inputs)
+    if folder is not None:
+        return _open_packed(folder, scheme, data)
+    named = _named_images(inputs, target, data.axes)
+    directed = getattr(scheme, "directed", False)
+    sources = [source_of(name, images, data.normaliser, directed) for name, images in named]
+    for source in sources:
+        if len(source.views) < scheme.views_needed:
+            raise PairFault(f"{source.name}: {len(source.views)} view; {type(scheme).__name__.lower()} needs "
+                            f"{scheme.views_needed} of each scene: give both halves, a --target, or use noise2void")
+    return Opened(sources, [], scheme, _common_axes(sources), _common_pixel_size(named))
+
+
+def _directed(scheme: Scheme) -> Scheme:
+    if not isinstance(scheme, Noise2Noise | Supervised):
+        raise RecipeFault(f"{type(scheme).__name__.lower()} learns without a target; leave --target out, "
+                          "or use noise2noise or supervised")
+    return replace(scheme, directed=True)
+
+
+def _packed_folder(inputs: Sequence[Any]) -> Path | None:
+    """The folder, if the one input is a folder of packed pairs."""
+    if len(inputs) != 1 or not isinstance(inputs[0], str | Path):
+        return None
+    folder = Path(inputs[0])
+    return folder if (folder / "train_input.bin").is_file() else None
+
+
+def _open_packed(folder: Path, scheme: Scheme, data: Data) -> Opened:
+    """Input and target of each packed part; the test files are the validation."""
+    shape = None if (folder / "deice.json").exists() or not data.window else _square(data.window)
+    parts = []
+    for part in ("train", "test"):
+        if part == "test" and not (folder / "test_input.bin").exists():
+            parts.append([])
+            continue
+        wanted = folder / f"{part}_target.bin" if (folder / f"{part}_target.bin").exists() else None
+        packed = [view for view in open_packed(folder / f"{part}_input.bin", wanted, shape) if view is not None]
+        parts.append([packed_source(f"{folder.name}/{part}", packed)])
+    views = len(parts[0][0].views)
+    if views == 2 and isinstance(scheme, Supervised):
+        scheme = replace(scheme, directed=True)
+    if views < scheme.views_needed:
+        raise PairFault(f"{folder}: no train_target.bin; {type(scheme).__name__.lower()} needs input and target")
+    return Opened(parts[0], parts[1], scheme, parts[0][0].views[0].ndim - 1, None)
+
+
+def _square(window: tuple[int, ...]) -> tuple[int, ...]:
+    """The patch of files without a description: pictures, unless more sizes are given."""
+    return window * 2 if len(window) == 1 else window
+
+
+def _named_images(inputs: Sequence[Any], target: Any, axes: str | None) -> list[tuple[str, list[Image]]]:
+    """Each scene's name and its views."""
+    if all(isinstance(i, str | Path) for i in inputs):
+        paths = expand([str(i) for i in inputs])
+        scenes = group(paths) if target is None else match(paths, Path(target))
+        return [(scene.name, open_views(scene, axes)) for scene in scenes]
+    images = [as_image(given) for given in inputs]
+    if target is None:
+        return [(f"array {n}", [image]) for n, image in enumerate(images)]
+    targets = [Image(np.asarray(t)[None]) for t in target]
+    if len(targets) != len(images):
+        raise PairFault(f"{len(images)} inputs and {len(targets)} targets; expected one target per input")
+    return [(f"array {n}", [image, wanted]) for n, (image, wanted) in enumerate(zip(images, targets))]
+
+
+def as_image(given: Any) -> Image:
+    """An Image as it is; an array must be (v, *space)."""
+    if isinstance(given, Image):
+        return given
+    array = np.asarray(given)
+    if array.ndim not in (3, 4):
+        raise UserError(f"an array of shape {array.shape}; expected views (v, y, x) or (v, z, y, x)")
+    return Image(array)
+
+
+def _common_axes(sources: Sequence[Source]) -> int:
+    counts = {len(source.region) for source in sources}
+    if len(counts) > 1:
+        raise PairFault("pictures and volumes among the inputs; expected one kind: train on each by itself")
+    views = {len(source.views) for source in sources}
+    if len(views) > 1:
+        raise PairFault(f"scenes with {' and '.join(str(v) for v in sorted(views))} views among the inputs; expected "
+                        "the same number for all: halves and lone files cannot be mixed")
+    return counts.pop()
+
+
+def _common_pixel_size(named: Sequence[tuple[str, list[Image]]]) -> float | None:
+    """The median pixel size in Å; a warning where the inputs differ by more than a hundredth."""
+    sizes = [images[0].pixel_size for _, images in named if images[0].pixel_size is not None]
+    if not sizes:
+        return None
+    middle = float(np.median(sizes))
+    if max(sizes) > 1.01 * middle or min(sizes) < 0.99 * middle:
+        log.warning("pixel sizes from %.4g to %.4g Å among the inputs: the model will know no single scale",
+                    min(sizes), max(sizes))
+    return middle

@@ -1,0 +1,123 @@
+"""Grey values to the network's scale and back; statistics are of the whole image, never of a tile."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from deice.ops.tiles import blocks
+
+SAMPLE = 1 << 24  # above this many elements training measures evenly spread slabs of an image, not all of it
+
+
+@dataclass(frozen=True)
+class Affine:
+    """normalised = (grey - offset) / scale, clipped to [low, high] where they are given."""
+
+    offset: float = 0.0
+    scale: float = 1.0
+    low: float | None = None
+    high: float | None = None
+
+    def apply(self, grey: Any) -> Any:
+        """Grey values (any array or tensor) → the network's scale."""
+        normalised = (grey - self.offset) * (1.0 / self.scale)
+        return normalised if self.low is None else normalised.clip(self.low, self.high)
+
+    def undo(self, normalised: Any) -> Any:
+        """The network's scale → grey values."""
+        return normalised * self.scale + self.offset
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Of the finite values of one image: count, mean, standard deviation, and how many values were not finite."""
+
+    count: int
+    mean: float
+    sd: float
+    not_finite: int
+
+    @property
+    def varies(self) -> bool:
+        """Whether there is anything to denoise."""
+        return self.count > 1 and np.isfinite(self.sd) and self.sd > 1e-7 * abs(self.mean)
+
+
+def statistics(image: Any, limit: int | None = None) -> Statistics:
+    """Mean and standard deviation of `image` (*space) in float64, block by block (Chan et al. 1983).
+
+    `limit`: measure about that many elements in evenly spread slabs; None measures all.
+    """
+    count, mean, squares, not_finite = 0, 0.0, 0.0, 0
+    for block in _sampled_blocks(image, limit):
+        values = np.asarray(image[block], dtype=np.float64)
+        finite = values[np.isfinite(values)]
+        not_finite += values.size - finite.size
+        if not finite.size:
+            continue
+        block_mean = float(finite.mean())
+        block_squares = float(np.square(finite - block_mean).sum())
+        total = count + finite.size
+        difference = block_mean - mean
+        squares += block_squares + difference**2 * count * finite.size / total
+        mean += difference * finite.size / total
+        count = total
+    return Statistics(count, mean, float(np.sqrt(squares / count)) if count else float("nan"), not_finite)
+
+
+def _sampled_blocks(image: Any, limit: int | None) -> list[slice]:
+    every = list(blocks(image.shape, 1 << 20))
+    size = int(np.prod(image.shape))
+    if limit is None or size <= limit:
+        return every
+    step = size / limit
+    return [every[int(i * step)] for i in range(int(len(every) / step))] or every[:1]
+
+
+def standard(image: Any, limit: int | None = None) -> Affine:
+    """Zero mean and unit standard deviation. Equivariant: a·x + b is denoised to a·y + b for a > 0."""
+    found = statistics(image, limit)
+    return Affine(found.mean, found.sd)
+
+
+def percentile(image: Any, limit: int | None = None) -> Affine:
+    """Divide by the 95th percentile of the positive values, clip to [0, 1] (the streaming format's convention).
+
+    Not equivariant: an offset changes what is positive.
+    """
+    values = np.concatenate([np.asarray(image[b], np.float32).ravel() for b in _sampled_blocks(image, limit or SAMPLE)])
+    positive = values[np.isfinite(values) & (values > 0)]
+    return Affine(0.0, float(np.percentile(positive, 95)) if positive.size else 1.0, 0.0, 1.0)
+
+
+def identity(image: Any, limit: int | None = None) -> Affine:
+    """Grey values as they are."""
+    return Affine()
+
+
+NORMALISERS: dict[str, Callable[..., Affine]] = {"standard": standard, "percentile": percentile, "none": identity}
+
+
+def replace_not_finite(block: np.ndarray, fill: float) -> np.ndarray:
+    """Give each NaN or infinity of `block` (*space) a finite neighbour's value, `fill` where there is none near.
+
+    Values of neighbours, not their mean: a smooth spot would stand out against the noise. Returns float32; the
+    input is not changed.
+    """
+    values = np.array(block, dtype=np.float32)
+    bad = ~np.isfinite(values)
+    if not bad.any():
+        return values
+    for distance in (1, 2, 3, 5, 8):
+        for axis in range(values.ndim):
+            for shift in (distance, -distance):
+                donor = np.roll(values, shift, axis)
+                usable = bad & np.isfinite(donor)
+                values[usable] = donor[usable]
+                bad &= ~usable
+        if not bad.any():
+            return values
+    values[bad] = fill
+    return values

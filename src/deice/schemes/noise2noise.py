@@ -1,0 +1,45 @@
+"""Noise2Noise (Lehtinen et al. 2018): learn one noisy view from another with independent noise."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from deice.losses import mse
+from deice.schemes.task import Task, net_on_each_view
+
+
+@dataclass(frozen=True)
+class Noise2Noise:
+    """Movie halves, even/odd tomograms, or any views of one scene whose noise is independent.
+
+    Each sample asks for the mean of the other views from one view, drawn afresh. `directed`: the last view is the
+    target, always (a pair of unequal quality, `--target`); then only the other views are denoised.
+    """
+
+    directed: bool = False
+
+    @property
+    def views_needed(self) -> int:
+        """An input and a target."""
+        return 2
+
+    def make(self, views: Tensor, generator: torch.Generator) -> Task:
+        """One view as input, the mean of the others as target."""
+        count = views.shape[1]
+        if self.directed:
+            return Task(views[:, :-1].mean(1, keepdim=True), views[:, -1:])
+        samples = torch.arange(views.shape[0], device=views.device)
+        chosen = torch.randint(count, (views.shape[0],), generator=generator, device=generator.device)
+        chosen = chosen.to(views.device)
+        picked = views[samples, chosen].unsqueeze(1)
+        return Task(picked, (views.sum(1, keepdim=True) - picked) / (count - 1))
+
+    def loss(self, answer: Tensor, task: Task) -> Tensor:
+        """Mean squared error, whose minimum under noisy targets is the clean picture."""
+        return mse(answer, task.target)
+
+    def estimate(self, net: Callable[[Tensor], Tensor], views: Tensor) -> Tensor:
+        """Each view denoised by itself, as it was in training."""
+        return net_on_each_view(net, views)

@@ -1,0 +1,61 @@
+"""Noise2Void (Krull et al. 2019): predict blind spots from their surroundings, on any number of axes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from deice.losses import mse
+from deice.schemes.task import Task, fold_views, net_on_each_view
+
+
+@dataclass(frozen=True)
+class Noise2Void:
+    """One view is enough, if its noise is independent from pixel to pixel; correlated noise is learnt as signal.
+
+    `share` of the pixels is blind in each sample (each pixel by its own draw, so the share asked is the share had,
+    on two axes and on three); a blind pixel shows a random neighbour at most `radius` away along each axis.
+    """
+
+    share: float = 0.01
+    radius: int = 5
+
+    @property
+    def views_needed(self) -> int:
+        """A lone image."""
+        return 1
+
+    def make(self, views: Tensor, generator: torch.Generator) -> Task:
+        """Hide the blind spots; only they are judged."""
+        picture = fold_views(views)
+        draws = torch.rand(picture.shape, generator=generator, device=generator.device).to(views.device)
+        blind = draws < self.share
+        spots = blind.nonzero()  # (n, 2 + axes): sample, channel, position
+        shown = picture.clone()
+        shown[blind] = picture[tuple(self._neighbours(spots, picture.shape, generator).unbind(1))]
+        return Task(shown, picture, blind.to(picture.dtype))
+
+    def _neighbours(self, spots: Tensor, shape: torch.Size, generator: torch.Generator) -> Tensor:
+        """A random other position within `radius` of each of `spots` (n, 2 + axes), inside the window."""
+        axes = len(shape) - 2
+        span = 2 * self.radius + 1
+        centre = (span**axes - 1) // 2
+        drawn = torch.randint(span**axes - 1, (len(spots),), generator=generator, device=generator.device)
+        drawn = drawn + (drawn >= centre)  # every offset but the centre, equally likely
+        moved = spots.clone()
+        drawn = drawn.to(spots.device)
+        for axis in range(axes):
+            offset = drawn // span**axis % span - self.radius
+            position, size = spots[:, 2 + axis], shape[2 + axis]
+            outside = (position + offset < 0) | (position + offset >= size)
+            moved[:, 2 + axis] = position + torch.where(outside, -offset, offset)
+        return moved
+
+    def loss(self, answer: Tensor, task: Task) -> Tensor:
+        """Mean squared error over the blind spots."""
+        return mse(answer, task.target, task.weight)
+
+    def estimate(self, net: Callable[[Tensor], Tensor], views: Tensor) -> Tensor:
+        """Each view denoised by itself, nothing hidden."""
+        return net_on_each_view(net, views)

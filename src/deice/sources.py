@@ -1,0 +1,130 @@
+"""Sources: scenes opened for training, each with its normalisation and the region that windows may be cut from."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from deice.errors import PairFault, RecipeFault, UserError
+from deice.image import Image
+from deice.ops.normalise import NORMALISERS, SAMPLE, Affine, replace_not_finite, statistics
+
+
+@dataclass(frozen=True)
+class Source:
+    """One scene: `views`, each (*space) and sliceable, `affines` that normalise them, `region` (start, stop) per axis.
+
+    `packed`: the views are (n, *space), n pictures that are cut one at a time.
+    """
+
+    name: str
+    views: tuple[Any, ...]
+    affines: tuple[Affine, ...]
+    region: tuple[tuple[int, int], ...]
+    packed: bool = False
+
+    @property
+    def extent(self) -> tuple[int, ...]:
+        """The size of the region along each axis."""
+        return tuple(stop - start for start, stop in self.region)
+
+    def read(self, origin: Sequence[int], window: Sequence[int]) -> np.ndarray:
+        """The normalised window at `origin`: (v, *window) float32."""
+        cut = tuple(slice(int(o), int(o) + w) for o, w in zip(origin, window))
+        normalised = []
+        for view, affine in zip(self.views, self.affines):
+            block = np.asarray(view[cut])
+            if block.dtype.kind == "f":
+                block = replace_not_finite(block, affine.offset)
+            normalised.append(affine.apply(block.astype(np.float32, copy=False)))
+        stack = np.stack(normalised)
+        return stack[:, 0] if self.packed else stack
+
+    def resident(self) -> "Source":
+        """The same scene read whole into memory, in file order."""
+        return replace(self, views=tuple(np.array(view[...]) for view in self.views))
+
+
+def source_of(name: str, images: Sequence[Image], normaliser: str, directed: bool = False) -> Source:
+    """One scene from its views (arrays of equal shape).
+
+    `directed`: the last view is a target in the same grey scale as the input, so it is normalised by the input's
+    statistics and the answer comes back in the target's grey values.
+    """
+    views = tuple(image.views[i] for image in images for i in range(image.views.shape[0]))
+    shapes = {tuple(view.shape) for view in views}
+    if len(shapes) > 1:
+        raise PairFault(f"{name}: the views have different sizes {sorted(shapes)}; they must show the same field")
+    if normaliser not in NORMALISERS:
+        raise RecipeFault(f"normaliser is {normaliser!r}; expected one of {', '.join(NORMALISERS)}")
+    for view in views:
+        check_varies(name, view)
+    affines = [NORMALISERS[normaliser](view, SAMPLE) for view in views]
+    if directed:
+        affines[-1] = affines[0]
+    return Source(name, views, tuple(affines), tuple((0, size) for size in views[0].shape))
+
+
+def packed_source(name: str, views: Sequence[Any]) -> Source:
+    """Packed pictures, each view (n, *space): they were normalised when they were packed."""
+    return Source(name, tuple(views), (Affine(),) * len(views), tuple((0, size) for size in views[0].shape), True)
+
+
+def check_varies(name: str, view: Any) -> None:
+    """Refuse an image without any finite or any varying value."""
+    found = statistics(view, SAMPLE)
+    if not found.count:
+        raise UserError(f"{name}: no finite value in the image; expected a picture, check how the file was written")
+    if not found.varies:
+        raise UserError(f"{name}: every value is {found.mean:g}; expected a picture that varies")
+
+
+def split_sources(
+    sources: Sequence[Source], fraction: float, window: Sequence[int], gap: int, seed: int
+) -> tuple[list[Source], list[Source]]:
+    """Training and validation sources, by image; of a lone image by regions with `gap` pixels between them."""
+    if not 0 < fraction < 1:
+        raise RecipeFault(f"validation fraction is {fraction}; expected a number between 0 and 1")
+    if len(sources) > 1:
+        held_out = max(1, round(fraction * len(sources)))
+        order = np.random.default_rng(seed).permutation(len(sources)).tolist()
+        return [sources[i] for i in sorted(order[held_out:])], [sources[i] for i in sorted(order[:held_out])]
+    return _split_region(sources[0], fraction, window, gap)
+
+
+def _split_region(
+    source: Source, fraction: float, window: Sequence[int], gap: int
+) -> tuple[list[Source], list[Source]]:
+    """The end of the axis with most windows is held out; half the gap suffices where the image is short."""
+    whole = (1, *window) if source.packed else tuple(window)
+    axis = int(np.argmax([size / w for size, w in zip(source.extent, whole)]))
+    start, stop = source.region[axis]
+    held_out = max(whole[axis], round(fraction * (stop - start)))
+    gap = 0 if source.packed else min(gap, stop - start - held_out - whole[axis])
+    if gap < 0:
+        raise RecipeFault(
+            f"{source.name}: an axis of {stop - start} pixels cannot hold a training and a validation window of "
+            f"{whole[axis]} each; use a smaller --patch (at most {(stop - start) // 2})"
+        )
+    parts = []
+    for span in ((start, stop - held_out - gap), (stop - held_out, stop)):
+        parts.append([replace(source, region=source.region[:axis] + (span,) + source.region[axis + 1 :])])
+    return parts[0], parts[1]
+
+
+def fit_window(sources: Sequence[Source], window: Sequence[int], stride: int) -> tuple[int, ...]:
+    """`window` cut down to the smallest source, as a multiple of the net's stride."""
+    extents = [source.extent[1:] if source.packed else source.extent for source in sources]
+    smallest = [min(sizes) for sizes in zip(*extents)]
+    fitted = tuple(min(w, size) // stride * stride for w, size in zip(window, smallest))
+    if not all(fitted):
+        raise RecipeFault(f"windows of {'×'.join(map(str, window))} do not fit images of "
+                          f"{'×'.join(map(str, smallest))}: the network needs multiples of {stride}")
+    return fitted
+
+
+def windows_in(source: Source, window: Sequence[int]) -> int:
+    """How many windows of one epoch a source counts for: its area over the window's."""
+    return max(1, prod(source.extent) // prod(window))
