@@ -1,0 +1,86 @@
+"""How strongly protein and ice scatter electrons: the numbers every picture of this package rests on.
+
+Potentials are sums over isolated, neutral atoms (chemical bonds lower them by about a tenth):
+mean inner potential = 47.878 V Å² · sum of f(0) / volume, with the electron scattering factors f(0) at zero
+angle of Peng et al. 1996 in Å: H 0.529, C 2.509, N 2.211, O 1.983, S 5.159.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+POTENTIAL_PER_SCATTERING = 47.878  # h²/(2π m e), V Å²
+
+PROTEIN_DENSITY = 0.813  # Da per Å³, 1.35 g/cm³
+RESIDUE_MASS = 111.1  # Da: the average residue C4.94 H7.76 N1.36 O1.48 S0.04 (Senko et al. 1995)
+RESIDUE_VOLUME = RESIDUE_MASS / PROTEIN_DENSITY  # 136.7 Å³
+RESIDUE_SCATTERING = 22.65  # Å, of that composition
+
+WATER_VOLUME = 32.17  # Å³ per molecule of vitreous ice at 0.93 g/cm³
+WATER_SCATTERING = 3.04  # Å
+
+# 4.52 V (Vulović et al. 2013: 4.53 V)
+ICE_POTENTIAL = POTENTIAL_PER_SCATTERING * WATER_SCATTERING / WATER_VOLUME
+PROTEIN_POTENTIAL = POTENTIAL_PER_SCATTERING * RESIDUE_SCATTERING / RESIDUE_VOLUME  # 7.94 V
+EXCESS_POTENTIAL = PROTEIN_POTENTIAL - ICE_POTENTIAL  # 3.4 V: why a protein is seen in ice at all
+
+# Å, standard deviation per axis of a residue's atoms about their centre, with the atoms' own width
+RESIDUE_WIDTH = 1.6
+# displaced solvent as a Gaussian of the residue's volume (Fraser, MacRae & Suzuki 1978)
+DISPLACED_WIDTH = RESIDUE_VOLUME ** (1 / 3) / math.sqrt(2 * math.pi)
+
+
+def residue_form(frequency: Tensor) -> Tensor:
+    """Fourier transform in V Å³ of one residue's potential less that of the ice it displaces.
+
+    frequency: cycles/Å, any shape.  At 0 it is EXCESS_POTENTIAL · RESIDUE_VOLUME.
+    """
+    squared = frequency**2
+    residue = PROTEIN_POTENTIAL * torch.exp(-2 * math.pi**2 * RESIDUE_WIDTH**2 * squared)
+    displaced = ICE_POTENTIAL * torch.exp(-2 * math.pi**2 * DISPLACED_WIDTH**2 * squared)
+    return RESIDUE_VOLUME * (residue - displaced)
+
+
+def point_form(frequency: Tensor) -> Tensor:
+    """A point's Fourier transform: 1 everywhere (the voxels of a map carry their own blur)."""
+    return torch.ones_like(frequency)
+
+
+def ice_spectrum(frequency: Tensor, thickness: float, dose: float) -> Tensor:
+    """Power spectrum in V² Å⁴ of the projected potential of vitreous ice, of what stands still over an exposure.
+
+    frequency: cycles/Å, any shape.  thickness: Å.  dose: electrons/Å².
+    Water molecules scatter with the structure factor of the amorphous solid; the beam shakes them by 1.1 Å²
+    (mean square) for each electron/Å² (McMullan, Vinothkumar & Henderson 2015), so that fine structure averages
+    out over the frames. What moves is left out: in one frame it is far below the counting noise.
+    """
+    molecules = thickness / WATER_VOLUME
+    blur = torch.exp(-2 * math.pi**2 * 0.5**2 * frequency**2)  # oxygen with its hydrogens, 0.5 Å
+    still = POTENTIAL_PER_SCATTERING * WATER_SCATTERING * blur
+    return molecules * still**2 * ice_structure_factor(frequency) * _standing_share(frequency, dose)
+
+
+def ice_structure_factor(frequency: Tensor) -> Tensor:
+    """S(k) of amorphous ice, a smooth stand-in for measured curves, `frequency` in cycles/Å.
+
+    0.06 towards zero (the compressibility of the water it was frozen from), a peak at 1/3.7 Å, 1 beyond.
+    """
+    shoulder = 1 - 0.94 * torch.exp(-((frequency / 0.25) ** 6))
+    return shoulder + 0.8 * torch.exp(-(((frequency - 1 / 3.7) / 0.03) ** 2))
+
+
+def damage(frequency: Tensor, dose: float) -> Tensor:
+    """What `dose` electrons/Å² leave of a protein's amplitudes at `frequency` (cycles/Å), at 300 kV.
+
+    exp(-dose / (2 Ne)) with the critical exposure Ne(k) = 0.245 k^-1.665 + 2.81 (Grant & Grigorieff 2015).
+    """
+    critical = 0.245 * frequency.clamp_min(1e-4) ** -1.665 + 2.81
+    return torch.exp(-dose / (2 * critical))
+
+
+def _standing_share(frequency: Tensor, dose: float) -> Tensor:
+    """Power left in the mean over an exposure of molecules that diffuse: 2 (exp(-a) + a - 1) / a²."""
+    per_axis = 1.1 / 3 * dose  # Å², mean square displacement at the end
+    a = (2 * math.pi**2 * per_axis * frequency**2).clamp_min(1e-6).double()
+    return torch.where(a > 1e-3, 2 * (torch.expm1(-a) + a) / a**2, 1 - a / 3).to(frequency.dtype)
