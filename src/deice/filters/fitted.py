@@ -63,7 +63,7 @@ def _fit_shells(basis: Tensor, reference: Tensor, shell: Tensor) -> Tensor:
 def _coefficients(noisy: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
     """Cosine coefficients of both without their means."""
     if noisy.shape != truth.shape:
-        raise PairFault(f"an image of {tuple(noisy.shape)}, a truth of {tuple(truth.shape)}; expected one size")
+        raise PairFault(f"noisy {tuple(noisy.shape)}, truth {tuple(truth.shape)}; expected one size")
     image, reference = (cosine_transform(x.double() - x.double().mean(), x.ndim) for x in (noisy, truth))
     return image, reference
 

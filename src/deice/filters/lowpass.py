@@ -27,7 +27,7 @@ class LowPass:
         if not 0 <= self.edge < 2:
             raise RecipeFault(f"an edge of {self.edge} of the cut-off frequency; expected 0 to below 2")
 
-    def apply(self, image: Tensor, pixel_size: float | None) -> Tensor:
+    def apply(self, image: Tensor, pixel_size: float | None = None) -> Tensor:
         """Low-pass `image` (*space) of `pixel_size` Å → (*space).
 
         RecipeFault without a cut-off or a pixel size, and for a cut-off beyond Nyquist.

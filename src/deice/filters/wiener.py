@@ -55,7 +55,7 @@ class Wiener:
         if not self.voltage > 0:
             raise RecipeFault(f"a voltage of {self.voltage} kV; expected a number above 0, as 300")
 
-    def apply(self, image: Tensor, pixel_size: float | None) -> Tensor:
+    def apply(self, image: Tensor, pixel_size: float | None = None) -> Tensor:
         """Deconvolve `image` (*space) of `pixel_size` Å → (*space); RecipeFault without defocus or pixel
         size."""
         if self.defocus is None:
