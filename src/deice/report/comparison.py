@@ -13,6 +13,7 @@ import torch
 from deice import metrics
 from deice.errors import FileFault, UserError
 from deice.io import read
+from deice.ops.edges import fade_edges
 from deice.report.evidence import Before, pixels
 from deice.report.figures import Curve
 from deice.report.pictures import binned, central_crop, central_planes, inline
@@ -31,9 +32,15 @@ class Picture:
     """One plane of one scene: layers (name → address of a PNG) of its middle at full size, and of all of it, binned."""
 
     title: str
-    size: tuple[int, int]
+    size: tuple[int, int]  # width, height of the middle
     layers: dict[str, str]
     overviews: dict[str, str]
+
+    @property
+    def style(self) -> str:
+        """CSS: its shape; no pixel larger than 4 of the screen's, no picture higher than a screen."""
+        width, height = self.size
+        return f"aspect-ratio: {width} / {height}; max-width: min({4 * width}px, {42 * width / height:.1f}rem)"
 
 
 @dataclass
@@ -115,25 +122,25 @@ def _add_curves(comparison: Comparison, load: dict[str, Callable[[], np.ndarray]
     image = {name: torch.from_numpy(load[name]()) for name in ("noisy", "denoised", "truth") if name in load}
     if {"noisy", "denoised"} <= image.keys():
         image["removed"] = image["noisy"] - image["denoised"]
+    image = {name: fade_edges(one) for name, one in image.items()}
     for name, one in image.items():
         comparison.spectra[name].append(_curve(metrics.radial_power_spectrum(one)))
     for name in image.keys() & {"noisy", "denoised"} if "truth" in image else ():
         comparison.against_truth[name].append(_curve(metrics.fourier_shell_correlation(image[name], image["truth"])))
     image.clear()
-    halves = {name: torch.from_numpy(load[name]()) for name in ("even", "odd") if name in load}
+    pairs = {"halves": ("even", "odd"), "denoised halves": ("denoised even", "denoised odd")}
+    halves = {
+        name: (torch.from_numpy(load[even]()), torch.from_numpy(load[odd]()))
+        for name, (even, odd) in pairs.items()
+        if even in load and odd in load
+    }
+    for name, (even, odd) in halves.items():
+        curve = metrics.fourier_shell_correlation(fade_edges(even), fade_edges(odd))
+        comparison.between_halves[name].append(_curve(curve))
+        comparison.figures[name].append(metrics.correlation(even, odd))
     if len(halves) == 2:
-        _add_halves(comparison, "halves", (halves["even"], halves["odd"]))
-    if {"denoised even", "denoised odd"} <= load.keys():
-        denoised = (torch.from_numpy(load["denoised even"]()), torch.from_numpy(load["denoised odd"]()))
-        _add_halves(comparison, "denoised halves", denoised)
-        if len(halves) == 2:
-            removed = metrics.removed_noise_correlation((halves["even"], halves["odd"]), denoised)
-            comparison.figures["removed noise"].append(removed)
-
-
-def _add_halves(comparison: Comparison, name: str, pair: tuple[torch.Tensor, torch.Tensor]) -> None:
-    comparison.between_halves[name].append(_curve(metrics.fourier_shell_correlation(*pair)))
-    comparison.figures[name].append(metrics.correlation(*pair))
+        removed = metrics.removed_noise_correlation(halves["halves"], halves["denoised halves"])
+        comparison.figures["removed noise"].append(removed)
 
 
 def _curve(shells: tuple[torch.Tensor, ...]) -> Curve:

@@ -129,8 +129,8 @@ def _mean_and_each(axes: Axes, name: str, curves: Sequence[Curve], label: str) -
 
 
 def _column(rows: Sequence[dict[str, Any]], key: str) -> Curve:
-    rows = [(row["step"], row[key]) for row in metrics if isinstance(row.get(key), int | float)]
-    return np.array([step for step, _ in rows], float), np.array([value for _, value in rows], float)
+    points = [(row["step"], row[key]) for row in rows if isinstance(row.get(key), int | float)]
+    return np.array([step for step, _ in points], float), np.array([value for _, value in points], float)
 
 
 def _running_mean(values: np.ndarray, width: int) -> np.ndarray:
