@@ -1,7 +1,7 @@
 """Figures of quality: one pure function each, images of any number of axes, float64 inside.
 
 Images are tensors (*space). Two images must have one shape (else PairFault); a value that is not finite is
-refused (UserError). Nothing is tapered, masked or smoothed unless the function says so.
+refused (UserError). Spectra and shell correlations taper the edges and say so; nothing else is tapered or masked.
 """
 
 import math
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from deice.errors import PairFault, UserError
-from deice.ops.fourier import half_transform, shell_frequencies, shell_sums
+from deice.ops.fourier import half_transform, shell_frequencies, shell_sums, tapered
 
 WINDOW_RADIUS = 5  # of SSIM: 11 taps
 WINDOW_SIGMA = 1.5
@@ -104,22 +104,26 @@ def _window(image: Tensor) -> Tensor:
     return image
 
 
-def fourier_shell_correlation(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def fourier_shell_correlation(a: Tensor, b: Tensor, taper: bool = True) -> tuple[Tensor, Tensor, Tensor]:
     """FRC (two axes) or FSC (three): → (frequencies in cycles per pixel, correlation, n), each (shells,).
 
-    Shells lie at multiples of 1/(longest axis) from the first to Nyquist, at |f| in cycles per pixel along
-    every axis, so that a shell is a shell whatever the shape; n counts the Fourier coefficients in each.
-    The means are removed; there is no taper and no mask: what two images share at their edges counts as
-    shared. A shell in which either image is empty correlates at 0. Source: Saxton & Baumeister, J. Microsc.
-    127 (1982) 127-138; Harauz & van Heel, Optik 73 (1986) 146-156.
+    Shells lie at multiples of 1/(longest axis) from the first to Nyquist, at |f| in cycles per pixel along every
+    axis, so that a shell is a shell whatever the shape; n counts the Fourier coefficients in each. The means are
+    removed, there is no mask, but the outer quarter at each edge is tapered (`ops.fourier.tapered` says how):
+    without it a mere Gaussian filter, which can move no honest FRC, lifts the mean of a curve from 0.08 to 0.8,
+    since at high frequencies only the edges are left, and both images share those. A shell in which an image has
+    nothing but rounding correlates at 0.
+    Source: Saxton & Baumeister, J. Microsc. 127 (1982) 127-138; Harauz & van Heel, Optik 73 (1986) 146-156.
     """
     a, b = _pair(a, b)
-    x, y = half_transform(a - a.mean(), a.ndim), half_transform(b - b.mean(), b.ndim)
+    floors = [a.numel() * (torch.finfo(a.dtype).eps * float(image.abs().max())) ** 2 for image in (a, b)]
+    a, b = (tapered(a), tapered(b)) if taper else (a - a.mean(), b - b.mean())
+    x, y = half_transform(a, a.ndim), half_transform(b, b.ndim)
     products = torch.stack([(x * y.conj()).real, _power(x), _power(y), torch.ones_like(x.real)])
     cross, power_a, power_b, count = shell_sums(products, a.shape)[:, 1:]
-    norm = (power_a * power_b).sqrt()
-    curve = torch.where(norm > 0, cross / norm.clamp(min=torch.finfo(torch.float64).tiny), 0.0)
-    return shell_frequencies(a.shape)[1:], curve, count.long()
+    filled = (power_a > floors[0] * count) & (power_b > floors[1] * count)
+    curve = torch.where(filled, cross / torch.where(filled, power_a * power_b, 1.0).sqrt(), 0.0)
+    return shell_frequencies(a.shape)[1:], curve, count.round().long()
 
 
 def crossing(frequencies: Tensor, curve: Tensor, threshold: float, pixel_size: float) -> float | None:
@@ -143,10 +147,11 @@ def frc_area(curve: Tensor) -> float:
 def radial_power_spectrum(image: Tensor) -> tuple[Tensor, Tensor]:
     """Mean of |F|²/pixels per shell: (*space) → (frequencies in cycles per pixel, power), each (shells,).
 
-    White noise of variance s² has the power s² in every shell. Mean removed, no taper, shells as for the FRC.
+    White noise of variance s² has the power s² in every shell. Mean, taper and shells as for the FRC: untapered
+    edges would drown what a denoiser leaves at high frequencies.
     """
     image = _finite(image)
-    spectrum = half_transform(image - image.mean(), image.ndim)
+    spectrum = half_transform(tapered(image), image.ndim)
     values = torch.stack([_power(spectrum), torch.ones_like(spectrum.real)])
     power, count = shell_sums(values, image.shape)[:, 1:]
     return shell_frequencies(image.shape)[1:], power / count / image.numel()

@@ -15,6 +15,7 @@ from deice.ops.fourier import (
     half_transform,
     shell_frequencies,
     shell_sums,
+    tapered,
 )
 
 SHAPES = [(8, 8), (7, 9), (12, 8), (5, 6, 7), (4, 9, 9)]
@@ -95,3 +96,19 @@ def test_cosine_radius_counts_half_steps():
     radius = cosine_radius((4, 8), "cpu", torch.float64)
     assert float(radius[0, 1]) == pytest.approx(1 / 16)
     assert float(radius[3, 0]) == pytest.approx(3 / 8)
+
+
+@pytest.mark.parametrize("shape", [(40, 33), (12, 20, 16), (3, 5), (1, 9)])
+def test_taper_keeps_the_power_of_noise_and_takes_the_mean(shape):
+    image = 7 + picture((200, *shape))
+    windowed = torch.stack([tapered(one) for one in image])
+    assert float(windowed.square().mean()) == pytest.approx(1, rel=0.1 + 3 / math.prod(shape))
+    assert float(tapered(torch.full(shape, 1e4, dtype=torch.float64)).abs().max()) < 1e-10
+
+
+def test_taper_is_smooth_at_the_edges_and_flat_inside():
+    ramp = torch.arange(64, dtype=torch.float64).expand(64, 64) - 31.5
+    windowed = tapered(ramp)
+    assert float(windowed[:, 0].abs().max()) < 1e-6 * float(windowed.abs().max())
+    slope = windowed[32, 17:47].diff()
+    torch.testing.assert_close(slope, slope[0].expand(29))
