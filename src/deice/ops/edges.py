@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 FADED = 1 / 8  # of each axis, on each side
+LEAST_FADED = 16  # pixels, or half of a shorter axis: a steeper fade leaks itself
 
 
 def fade_edges(image: Tensor) -> Tensor:
@@ -19,7 +20,7 @@ def fade_edges(image: Tensor) -> Tensor:
     """
     faded = image.double() - image.double().mean()
     for axis, size in enumerate(image.shape):
-        width = max(1, round(FADED * size))
+        width = max(1, min(size // 2, max(round(FADED * size), LEAST_FADED)))
         u = (torch.arange(width, dtype=torch.float64) + 0.5) / width
         rise = torch.exp(-1 / u) / (torch.exp(-1 / u) + torch.exp(-1 / (1 - u)))
         window = torch.ones(size, dtype=torch.float64)

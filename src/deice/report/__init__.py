@@ -22,10 +22,12 @@ from deice.report.tables import tabulate
 from deice.version import __version__
 
 FIGURES = {
-    "halves": ("Correlation of even and odd halves, noisy", "higher: more signal in the recording"),
-    "denoised halves": ("Correlation of even and odd halves, each denoised by itself", "higher: less noise is left"),
-    "removed noise": ("Correlation of the noise removed from even and odd halves",
-                      "near 0: only noise was removed; clearly above 0: signal was removed too"),
+    "halves": ("correlation of even and odd halves, noisy", "higher: more signal"),
+    "denoised halves": ("correlation of even and odd halves, each denoised by itself", "higher: less noise is left"),
+    "removed noise": (
+        "correlation of what was removed from even and odd halves",
+        "near 0: only noise; clearly above 0: signal was removed too",
+    ),
 }
 
 

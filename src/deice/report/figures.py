@@ -15,8 +15,8 @@ from deice import metrics
 
 Curve = tuple[np.ndarray, np.ndarray]  # frequencies in cycles per pixel, values
 
-COLOURS = {"noisy": "#8a8f98", "denoised": "#0b6e99", "truth": "#2e2e2e", "removed": "#c8553d",
-           "halves": "#8a8f98", "denoised halves": "#0b6e99", "training": "#0b6e99", "validation": "#c8553d"}
+COLOURS = {"noisy": "#b4b9c0", "denoised": "#0b6e99", "truth": "#2e2e2e", "removed": "#c8553d",
+           "halves": "#b4b9c0", "denoised halves": "#0b6e99", "training": "#0b6e99", "validation": "#c8553d"}
 STYLE = {
     "svg.fonttype": "none", "svg.hashsalt": "deice", "font.family": "sans-serif", "font.size": 9.5,
     "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": "#9aa0a6", "axes.linewidth": 0.8,
@@ -125,7 +125,8 @@ def _mean_and_each(axes: Axes, name: str, curves: Sequence[Curve], label: str) -
     if len(curves) > 1:
         for curve in curves:
             axes.plot(*_thinned(*curve), color=COLOURS[name], alpha=0.22, linewidth=0.7)
-    axes.plot(*_thinned(*_mean(curves)), color=COLOURS[name], linewidth=1.7, label=label)
+    width = 3 if name in ("noisy", "halves") else 1.6  # drawn first, still seen where the next curve covers it
+    axes.plot(*_thinned(*_mean(curves)), color=COLOURS[name], linewidth=width, label=label)
 
 
 def _column(rows: Sequence[dict[str, Any]], key: str) -> Curve:
