@@ -1,5 +1,6 @@
 """What many tests share: the folder of real data, where there is one."""
 
+import logging
 import os
 from pathlib import Path
 
@@ -14,3 +15,12 @@ def data() -> Path:
     if not DATA.is_dir():
         pytest.skip(f"no real data: {DATA} does not exist (set DEICE_DATA to its place)")
     return DATA
+
+
+@pytest.fixture(autouse=True)
+def plain_logging():
+    """A verb of the command line takes over the package's log; the next test finds it as it was."""
+    yield
+    logger = logging.getLogger("deice")
+    logger.handlers, logger.propagate = [], True
+    logger.setLevel(logging.NOTSET)

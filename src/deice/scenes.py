@@ -36,7 +36,7 @@ class Scene:
 
 
 @dataclass(frozen=True)
-class _Half:
+class Half:
     """One half by its name: the scene's name, its place (even 0, odd 1), where its partner and their average lie."""
 
     name: str
@@ -72,7 +72,7 @@ def group(paths: Sequence[Path]) -> list[Scene]:
     Raises PairFault for a half without its partner, UserError for two scenes of one name.
     """
     known = {_absolute(path): path for path in paths}
-    halves = {place: half for place, path in known.items() if (half := _half(path)) is not None}
+    halves = {place: half for place, path in known.items() if (half := half_of(path)) is not None}
     averages = {_absolute(a) for half in halves.values() for a in half.averages} & known.keys()
     scenes = []
     for place, path in known.items():
@@ -132,6 +132,24 @@ def open_views(scene: Scene, axes: str | None = None) -> list[Image]:
     return images
 
 
+def half_of(path: Path) -> Half | None:
+    """What the file's name says of the half that it is, or None where it is no half's."""
+    name, ending = stem(path), path.name[len(stem(path)) :]
+    for pattern in HALF_NAMES:
+        if found := pattern.fullmatch(name):
+            word, (first, last) = found["half"], found.span("half")
+            other = PARTNER.get(word, PARTNER[word.upper()])
+            partner = path.with_name(name[:first] + other + name[last:] + ending)
+            full = {found["stem"], found["stem"] + (found["tail"] or "")}
+            averages = tuple(path.with_name(f + ending) for f in sorted(full))
+            return Half(found["stem"], int(word.lower() not in EVEN), partner, averages)
+    folder = path.parent.name
+    if folder in PARTNER_FOLDER:
+        partner = path.parent.parent / PARTNER_FOLDER[folder] / path.name
+        return Half(name, int(folder.lower() == "odd"), partner, (path.parent.parent / path.name,))
+    return None
+
+
 def _expand_one(given: Path | str) -> list[Path]:
     path = Path(given).expanduser()
     if path.is_dir():
@@ -167,25 +185,7 @@ def _absolute(path: Path) -> Path:
     return Path(os.path.abspath(path))
 
 
-def _half(path: Path) -> _Half | None:
-    """What the name says, or None where it is no half's."""
-    name, ending = stem(path), path.name[len(stem(path)) :]
-    for pattern in HALF_NAMES:
-        if found := pattern.fullmatch(name):
-            word, (first, last) = found["half"], found.span("half")
-            other = PARTNER.get(word, PARTNER[word.upper()])
-            partner = path.with_name(name[:first] + other + name[last:] + ending)
-            full = {found["stem"], found["stem"] + (found["tail"] or "")}
-            averages = tuple(path.with_name(f + ending) for f in sorted(full))
-            return _Half(found["stem"], int(word.lower() not in EVEN), partner, averages)
-    folder = path.parent.name
-    if folder in PARTNER_FOLDER:
-        partner = path.parent.parent / PARTNER_FOLDER[folder] / path.name
-        return _Half(name, int(folder.lower() == "odd"), partner, (path.parent.parent / path.name,))
-    return None
-
-
-def _missing_partner(path: Path, half: _Half) -> PairFault:
+def _missing_partner(path: Path, half: Half) -> PairFault:
     where = "exists but is not among the inputs: give both" if half.partner.exists() else "is missing"
     return PairFault(f"{path}: a half; its partner {half.partner} {where}")
 
