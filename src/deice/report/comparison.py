@@ -13,7 +13,6 @@ import torch
 from deice import metrics
 from deice.errors import FileFault, UserError
 from deice.io import read
-from deice.ops.edges import fade_edges
 from deice.report.evidence import Before, pixels
 from deice.report.figures import Curve
 from deice.report.pictures import binned, central_crop, central_planes, inline
@@ -122,7 +121,6 @@ def _add_curves(comparison: Comparison, load: dict[str, Callable[[], np.ndarray]
     image = {name: torch.from_numpy(load[name]()) for name in ("noisy", "denoised", "truth") if name in load}
     if {"noisy", "denoised"} <= image.keys():
         image["removed"] = image["noisy"] - image["denoised"]
-    image = {name: fade_edges(one) for name, one in image.items()}
     for name, one in image.items():
         comparison.spectra[name].append(_curve(metrics.radial_power_spectrum(one)))
     for name in image.keys() & {"noisy", "denoised"} if "truth" in image else ():
@@ -135,8 +133,7 @@ def _add_curves(comparison: Comparison, load: dict[str, Callable[[], np.ndarray]
         if even in load and odd in load
     }
     for name, (even, odd) in halves.items():
-        curve = metrics.fourier_shell_correlation(fade_edges(even), fade_edges(odd))
-        comparison.between_halves[name].append(_curve(curve))
+        comparison.between_halves[name].append(_curve(metrics.fourier_shell_correlation(even, odd)))
         comparison.figures[name].append(metrics.correlation(even, odd))
     if len(halves) == 2:
         removed = metrics.removed_noise_correlation(halves["halves"], halves["denoised halves"])
