@@ -3,6 +3,8 @@
 import bz2
 import gzip
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import mrcfile
@@ -245,3 +247,13 @@ def test_no_file_and_a_folder(tmp_path):
         io.read(tmp_path / "none.mrc")
     with pytest.raises(FileFault, match="folder"):
         io.read(tmp_path)
+
+
+def test_a_training_set_is_open_at_once(tmp_path):
+    write_mrc(tmp_path / "a.mrc", np.ones((5, 4), np.float32))
+    program = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, (100, 2000)); from deice import io;"
+        "images = [io.read(sys.argv[1]) for _ in range(300)]; assert images[0].views[0, 0, 0] == 1"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path / "a.mrc")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -5,6 +5,8 @@ packed. Slices may have negative strides or foreign byte order: `np.ascontiguous
 dtype=np.float32)` before torch sees them.
 """
 
+import resource
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +27,11 @@ FOREIGN = {
 }
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 DM4_MAGIC = b"\0\0\0\4\0\0\0\0"  # version 4, then the high half of a length; a big-endian MRC has its rows there
+
+# Each mapped file holds a descriptor and a training set has thousands of files: use all that the system grants.
+with suppress(ValueError, OSError):
+    _, _granted = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (_granted, _granted))
 
 
 def read(path: Path | str, axes: str | None = None) -> Image:
