@@ -16,6 +16,7 @@ def simulate(
     size: Annotated[list[int] | None, Several] = None,
     seed: int = 0,
     map: Path | None = None,
+    map_mass: float | None = None,
     proteins: int | None = None,
     pixel_size: float | None = None,
     dose: float | None = None,
@@ -50,6 +51,8 @@ def simulate(
         The same seed gives the same pictures.
     map
         Density map (.mrc) of the particle, instead of procedural proteins.
+    map_mass
+        kDa of that particle; estimated from the map's volume.
     proteins
         Which family of procedural proteins, 0 or more; other numbers give other proteins; 0.
     pixel_size
@@ -78,8 +81,8 @@ def simulate(
     from deice.worlds import describe, exposures, world_of
 
     given: dict[str, Any] = {
-        "size": size, "map": map, "proteins": proteins, "pixel_size": pixel_size, "dose": dose, "frames": frames,
-        "defocus": defocus, "kv": kv, "detector": detector, "coverage": coverage,
+        "size": size, "map": map, "map_mass": map_mass, "proteins": proteins, "pixel_size": pixel_size,
+        "dose": dose, "frames": frames, "defocus": defocus, "kv": kv, "detector": detector, "coverage": coverage,
         "ice_thickness": ice_thickness, "drift": drift,
     }  # fmt: skip
     world = world_of(**{name: value for name, value in given.items() if value is not None})

@@ -15,13 +15,13 @@ from deice.worlds.proteins import Protein
 
 
 @lru_cache(maxsize=4)
-def protein_from_map(path: Path, pixel_size: float) -> Protein:
+def protein_from_map(path: Path, pixel_size: float, mass: float | None = None) -> Protein:
     """The map in `path` as scattering sites on a grid of `pixel_size` Å.
 
-    A map's grey scale is arbitrary, and its mass is not in the file. So the body is what lies above the
-    threshold that best parts body from background (Otsu 1979); the background's median is taken away, what lies
-    below a tenth of the body's mean is emptied, and the body's mean is set to the excess potential of protein
-    over ice.
+    mass: Da. The file does not say it, and a map's grey scale is arbitrary; where it is not given, the body is what
+    lies above the threshold that best parts body from background (Otsu 1979), at the density of protein. The
+    background's median is taken away, what lies below a tenth of the body's mean is emptied, and the rest scaled to
+    the excess potential over ice of that mass.
     Raises FileFault for a file that is no volume, has no pixel size, or no density.
     """
     image = read(path)
@@ -34,14 +34,15 @@ def protein_from_map(path: Path, pixel_size: float) -> Protein:
         raise FileFault(path, "no finite, varying density; expected a density map")
     density = _resampled(density, image.pixel_size / pixel_size)
     threshold = otsu_threshold(density.numpy())
-    density = density - density[density < threshold].median()
     body = density > threshold
+    density = density - density[~body].median()
     level = float(density[body].mean())
-    density = torch.where(density > 0.1 * level, density, 0.0) * (EXCESS_POTENTIAL / level)
+    density = torch.where(density > 0.1 * level, density, 0.0)
     places = density.nonzero()
-    weights = density[tuple(places.T)].double().numpy() * pixel_size**3
     sites = places.numpy()[:, ::-1] * pixel_size
-    mass = float(body.sum()) * pixel_size**3 * PROTEIN_DENSITY
+    mass = mass or float(body.sum()) * pixel_size**3 * PROTEIN_DENSITY
+    weights = density[tuple(places.T)].double().numpy()
+    weights = weights / weights.sum() * mass / PROTEIN_DENSITY * EXCESS_POTENTIAL
     return Protein(path.stem, mass, sites - np.average(sites, axis=0, weights=weights), weights, point_form)
 
 
@@ -52,7 +53,8 @@ def otsu_threshold(values: np.ndarray) -> float:
     below, total = np.cumsum(counts), counts.sum()
     first = np.cumsum(counts * centres)
     between = (first[-1] * below / total - first) ** 2 / np.maximum(below * (total - below), 1)
-    return float(edges[1:][np.argmax(between[:-1])])
+    best = np.flatnonzero(between >= (1 - 1e-9) * between[:-1].max())  # a range, where the classes lie apart
+    return float(edges[1:][best].mean())
 
 
 def _resampled(density: torch.Tensor, scale: float) -> torch.Tensor:

@@ -42,10 +42,11 @@ def scatter(
     positions, kinds = np.empty((0, 2)), np.empty(0, dtype=int)
     radius = np.asarray(radii, dtype=float)
     wanted, covered, failed = coverage * size[0] * size[1], 0.0, 0
-    # half a disc more or less is left to chance, so that small pictures too are covered as asked on average
-    wanted += rng.uniform(-0.5, 0.5) * np.pi * np.mean(radius**2)
     while covered < wanted and failed < 200:
         kind = int(rng.integers(len(radius)))
+        # the last disc is left to chance, so that small pictures too are covered as asked on average
+        if rng.random() * np.pi * radius[kind] ** 2 > wanted - covered:
+            break
         place = rng.uniform(0, 1, 2) * size
         apart = np.linalg.norm(positions - place, axis=1)
         if np.any(apart < (1 - crowding) * (radius[kinds] + radius[kind])):

@@ -58,7 +58,8 @@ class Scene:
     def species(self) -> tuple[Protein, ...]:
         """The kinds of particles there are."""
         if self.world.map is not None:
-            return (protein_from_map(self.world.map, self.world.pixel_size),)
+            mass = self.world.map_mass and 1e3 * self.world.map_mass
+            return (protein_from_map(self.world.map, self.world.pixel_size, mass),)
         return protein_family(self.world.proteins)
 
     @cached_property

@@ -16,7 +16,8 @@ class World:
 
     size: (y, x) in pixels.  pixel_size: Å.  dose: electrons counted per Å² over all frames.
     defocus: µm, range that each picture's is drawn from.  astigmatism: µm, largest.  optics: the rest of the lens.
-    proteins: which family of procedural proteins; another number gives other proteins.  map: a density map instead.
+    proteins: which family of procedural proteins; another number gives other proteins.
+    map: a density map instead.  map_mass: kDa of its particle, estimated from its volume where not given.
     coverage: share of the area under particles.  crowding: 0 = they never overlap, 1 = they lie anywhere.
     ice_thickness: Å.  radiation_damage: fine detail fades from frame to frame.
     drift: Å that the picture moves from the first frame to the last, roughly.
@@ -36,6 +37,7 @@ class World:
     detector: Detector = field(default_factory=Detector)
     proteins: int = 0
     map: Path | None = None
+    map_mass: float | None = None
     coverage: float = 0.08
     crowding: float = 0.2
     ice_thickness: float = 400.0
@@ -46,12 +48,13 @@ class World:
         for name, value, ok, expected in [
             ("size", self.size, len(self.size) == 2 and min(self.size) >= 32, "two numbers of 32 pixels or more"),
             ("pixel size", self.pixel_size, 0.1 <= self.pixel_size <= 50, "0.1 to 50 Å"),
-            ("dose", self.dose, 0 < self.dose <= 1e4, "above 0, at most 10000 electrons/Å²"),
+            ("dose", self.dose, 0 < self.dose <= 1e6, "above 0, at most 1000000 electrons/Å²"),
             ("frames", self.frames, self.frames >= 2, "2 or more, one for each half"),
             ("defocus", self.defocus, len(self.defocus) == 2 and -20 <= min(self.defocus) <= max(self.defocus) <= 20,
              "one or two numbers in µm, -20 to 20, positive under focus"),
             ("voltage", self.optics.kv, 10 <= self.optics.kv <= 3000, "10 to 3000 kV"),
             ("proteins", self.proteins, self.proteins >= 0, "0 or more"),
+            ("mass of the map", self.map_mass, self.map_mass is None or self.map_mass > 0, "above 0 kDa"),
             ("coverage", self.coverage, 0 <= self.coverage <= 1, "0 to 1"),
             ("crowding", self.crowding, 0 <= self.crowding <= 1, "0 to 1"),
             ("ice thickness", self.ice_thickness, 0 <= self.ice_thickness <= 5000, "0 to 5000 Å"),
