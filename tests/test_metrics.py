@@ -212,7 +212,7 @@ def test_spectrum_of_a_wave_stands_in_its_shell():
     wave = torch.cos(2 * math.pi * 5 * torch.arange(40) / 40).expand(40, 40)
     frequencies, power = metrics.radial_power_spectrum(wave)
     assert float(frequencies[power.argmax()]) == pytest.approx(5 / 40)
-    assert float(power[2:7].sum() / power.sum()) > 0.99  # the taper widens the line by a few shells
+    assert float(power[2:7].sum() / power.sum()) > 0.95  # the taper widens the line by a few shells
     assert float(power[12:].max() / power.max()) < 1e-4
 
 

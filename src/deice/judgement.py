@@ -78,6 +78,8 @@ def measure(
                    "curves": {"frequency" (cycles per pixel), "power", "frc", "frc_before", "removed_noise", …}}]}
     Raises PairFault for images that do not belong together, UserError for pixels that are not finite.
     """
+    if pixel_size is not None and not pixel_size > 0:
+        raise RecipeFault(f"a pixel size of {pixel_size:g} Å; expected a number above 0")
     rows: dict[str, Row] = {}
     between = Row()
     entries, sizes = [], []

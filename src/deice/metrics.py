@@ -116,7 +116,7 @@ def fourier_shell_correlation(a: Tensor, b: Tensor, taper: bool = True) -> tuple
     Source: Saxton & Baumeister, J. Microsc. 127 (1982) 127-138; Harauz & van Heel, Optik 73 (1986) 146-156.
     """
     a, b = _pair(a, b)
-    floors = [a.numel() * (torch.finfo(a.dtype).eps * float(image.abs().max())) ** 2 for image in (a, b)]
+    floors = [a.numel() * (4 * torch.finfo(a.dtype).eps * float(image.abs().max())) ** 2 for image in (a, b)]
     a, b = (tapered(a), tapered(b)) if taper else (a - a.mean(), b - b.mean())
     x, y = half_transform(a, a.ndim), half_transform(b, b.ndim)
     products = torch.stack([(x * y.conj()).real, _power(x), _power(y), torch.ones_like(x.real)])
@@ -172,14 +172,16 @@ def removed_noise_correlation(halves: tuple[Tensor, Tensor], denoised: tuple[Ten
 
     The halves' noises are independent, so what was removed from both alike is signal lost (> 0): 0 is good.
     """
-    return correlation(*map(removed_noise, halves, denoised))
+    even, odd = map(removed_noise, halves, denoised)
+    return correlation(even, odd)
 
 
 def removed_noise_per_shell(
     halves: tuple[Tensor, Tensor], denoised: tuple[Tensor, Tensor]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`removed_noise_correlation` shell by shell: (frequencies in cycles per pixel, correlation, n)."""
-    return fourier_shell_correlation(*map(removed_noise, halves, denoised))
+    even, odd = map(removed_noise, halves, denoised)
+    return fourier_shell_correlation(even, odd)
 
 
 def edge_preservation(image: Tensor, truth: Tensor) -> float:

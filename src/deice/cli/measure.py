@@ -1,7 +1,9 @@
 """deice measure: figures of quality against truth or between halves."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
 
 HALVES = {
     "even_odd_before": "even/odd correlation",
@@ -22,7 +24,7 @@ def measure(
     noisy: Path | None = None,
     pixel_size: float | None = None,
     axes: Literal["zyx"] | None = None,
-    json: str | None = None,
+    json: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
     csv: Path | None = None,
 ) -> None:
     """Figures of quality: PSNR, SSIM, RMSE, correlation, edges and FRC/FSC against a truth, and what two halves say.
@@ -56,11 +58,13 @@ def measure(
         Write one line per image to this file.
     """
     from deice.cli.figures import write_json, write_text
+    from deice.cli.options import listen
     from deice.errors import RecipeFault
     from deice.judgement import as_csv, markdown, measure
 
     if truth is None and halves is None and json is None:
         raise RecipeFault("nothing to measure against; expected --truth or --halves (or --json: power spectra alone)")
+    listen()
     figures = measure(images, truth, halves, denoised_halves, noisy, pixel_size, axes)
     write_json(figures, json)
     if csv is not None:
