@@ -1,5 +1,6 @@
 """Procedural proteins: mass, density, symmetry, one family per seed."""
 
+import gemmi
 import numpy as np
 import pytest
 import torch
@@ -8,7 +9,9 @@ from deice.worlds.matter import (
     EXCESS_POTENTIAL,
     PROTEIN_DENSITY,
     RESIDUE_MASS,
+    RESIDUE_SCATTERING,
     RESIDUE_VOLUME,
+    WATER_SCATTERING,
     damage,
     ice_spectrum,
     residue_form,
@@ -65,6 +68,14 @@ def test_contrast_of_protein_in_ice():
     assert pytest.approx(3.4, abs=0.1) == EXCESS_POTENTIAL
     at_zero = float(residue_form(torch.zeros((), dtype=torch.float64)))
     assert at_zero == pytest.approx(EXCESS_POTENTIAL * RESIDUE_VOLUME)
+
+
+def test_scattering_is_that_of_the_atoms():
+    """Electron scattering factors at zero angle, International Tables C 4.3.2.2, through gemmi."""
+    f = {name: gemmi.Element(name).c4322.calculate_sf(0) for name in "HCNOS"}
+    residue = 4.9384 * f["C"] + 7.7583 * f["H"] + 1.3577 * f["N"] + 1.4773 * f["O"] + 0.0417 * f["S"]
+    assert pytest.approx(residue, rel=1e-3) == RESIDUE_SCATTERING
+    assert pytest.approx(2 * f["H"] + f["O"], rel=1e-3) == WATER_SCATTERING
 
 
 def test_damage_is_that_of_grant_and_grigorieff():

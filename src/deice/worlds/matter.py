@@ -2,7 +2,7 @@
 
 Potentials are sums over isolated, neutral atoms (chemical bonds lower them by about a tenth):
 mean inner potential = 47.878 V Å² · sum of f(0) / volume, with the electron scattering factors f(0) at zero
-angle of Peng et al. 1996 in Å: H 0.529, C 2.509, N 2.211, O 1.983, S 5.159.
+angle of Peng et al. 1996 in Å: H 0.529, C 2.509, N 2.214, O 1.983, S 5.160.
 """
 
 import math
