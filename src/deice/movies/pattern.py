@@ -59,7 +59,8 @@ class PatternSum:
         v, the variance of the weighted mean, holds the pattern's g and the error's e; the single pictures' variance
         holds g and the error before averaging: two equations. The deviation from 1 is multiplied by g / v (Wiener),
         so that dividing by the pattern never adds more than it takes away. The estimate knows the very movies it is
-        applied to: of m movies it leaves a correlation of about −1/(2m) between the noise of the two halves of each.
+        applied to: of m movies it leaves a correlation of at most −1/(2m) between the noise of the two halves of each,
+        and −1/m between the averages of two movies.
         Raises UserError for a single picture, or where less than half of the estimate is pattern.
         """
         if self.sum is None or self.pictures < 2:

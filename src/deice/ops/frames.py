@@ -65,4 +65,4 @@ def block_mean(image: np.ndarray, size: int) -> np.ndarray:
     rows, columns = image.shape[0] // size, image.shape[1] // size
     cut = image[: rows * size, : columns * size].reshape(rows, size, columns, size)
     # one axis after the other: numpy is slow on two reduced axes of which one is the fastest
-    return np.add.reduce(cut, axis=1, dtype=np.float32).reshape(rows, columns, size).mean(axis=2)
+    return cut.mean(axis=1, dtype=np.float32).reshape(rows, columns, size).mean(axis=2)
