@@ -88,5 +88,5 @@ def test_a_shift_moves_by_what_it_says():
     picture = scene(128, 3).astype(np.float32)
     total = ShiftedSum(picture.shape)
     total.add(picture, np.array([2.6, -3.3]))
-    found, expected = (image[16:-16, 16:-16].ravel() for image in (total.image(), moved(picture, np.array([2.6, -3.3]))))
-    assert np.corrcoef(found, expected)[0, 1] > 0.999
+    images = total.image(), moved(picture, np.array([2.6, -3.3]))
+    assert np.corrcoef([image[16:-16, 16:-16].ravel() for image in images])[0, 1] > 0.999
