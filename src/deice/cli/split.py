@@ -26,7 +26,7 @@ def split(
 
     Example: deice split movies/ -o halves --gain gain.mrc --gain-rot 1 --align
 
-    Writes DIR/<stem>_EVN.mrc (frames 0, 2, 4 …), DIR/<stem>_ODD.mrc (frames 1, 3, 5 …) and DIR/<stem>.mrc (all
+    Writes DIR/STEM_EVN.mrc (frames 0, 2, 4 …), DIR/STEM_ODD.mrc (frames 1, 3, 5 …) and DIR/STEM.mrc (all
     frames): averages per frame. Hot and dead pixels are replaced by draws from their neighbourhood. Finished outputs
     are skipped.
 
