@@ -125,12 +125,14 @@ def _scenes(folder: Path, absent: list[str]) -> list[Before]:
     if not names:
         absent.append("no pictures (denoised/, halves/ or micrographs/)")
         return []
-    for place, lost in (("denoised", "nothing to compare the noisy pictures with"),
-                        ("truth", "no figure here is against a known truth"),
-                        ("halves", "nothing is compared between independent halves"),
-                        ("denoised_halves", "no correlation of the removed noise")):
-        if not pictures[place]:
-            absent.append(f"no {place}/: {lost}")
+    lost = {
+        "denoised": "the mean of denoised_halves/ is shown" if pictures["denoised_halves"]
+        else "nothing to compare the noisy pictures with",
+        "truth": "no figure here is against a known truth",
+        "halves": "nothing is compared between independent halves",
+        "denoised_halves": "no correlation of the removed noise",
+    }
+    absent += [f"no {place}/: {consequence}" for place, consequence in lost.items() if not pictures[place]]
     return [
         Before(
             name,
@@ -170,18 +172,14 @@ def _table(folder: Path, absent: list[str]) -> dict[str, dict[str, Any]]:
     return {}
 
 
-def pixels(paths: Sequence[Path | None], where: tuple[slice | int, ...] | None = None) -> np.ndarray | None:
-    """The mean of the pictures at `where`, (*space) float32; None unless every path is given.
+def pixels(paths: Sequence[Path], where: tuple[slice | int, ...]) -> np.ndarray:
+    """The mean of one or more pictures at `where`, (*space) float32: two halves give their full average.
 
-    A single file is itself; two halves are their full average. Raises FileFault for a picture that is not finite.
+    Raises FileFault for a picture that is not finite.
     """
-    if not paths or None in paths:
-        return None
-    total = None
+    parts = []
     for path in paths:
-        view = read(path, "zyx").views[0]  # ty: ignore[invalid-argument-type]
-        part = np.asarray(view[...] if where is None else view[where], dtype=np.float32)
-        if not np.isfinite(part).all():
-            raise FileFault(path, "holds pixels that are not finite")  # ty: ignore[invalid-argument-type]
-        total = part if total is None else total + part
-    return total / len(paths)
+        parts.append(np.asarray(read(path, "zyx").views[0][where], dtype=np.float32))
+        if not np.isfinite(parts[-1]).all():
+            raise FileFault(path, "holds pixels that are not finite")
+    return np.mean(parts, axis=0)

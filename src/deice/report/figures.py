@@ -17,7 +17,7 @@ Curve = tuple[np.ndarray, np.ndarray]  # frequencies in cycles per pixel, values
 
 COLOURS = {"noisy": "#b4b9c0", "denoised": "#0b6e99", "truth": "#2e2e2e", "removed": "#c8553d",
            "halves": "#b4b9c0", "denoised halves": "#0b6e99", "training": "#0b6e99", "validation": "#c8553d"}
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none", "svg.hashsalt": "deice", "font.family": "sans-serif", "font.size": 9.5,
     "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": "#9aa0a6", "axes.linewidth": 0.8,
     "axes.labelcolor": "#3c4043", "xtick.color": "#5f6368", "ytick.color": "#5f6368", "text.color": "#3c4043",
