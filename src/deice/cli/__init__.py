@@ -2,18 +2,8 @@
 
 import sys
 
-# verb → the one line that `deice --help` shows; the verb's module is deice.cli.<verb>
-VERBS = {
-    "demo": "The whole road on simulated movies, on a laptop's CPU: simulate, split, train, denoise, measure, report.",
-    "info": "What a file is, and what it can serve as.",
-    "simulate": "Micrographs and movies with a known truth.",
-    "split": "Movies to even/odd/full averages, frame by frame.",
-    "pack": "Images to the headerless .bin pairs of the streaming format.",
-    "train": "Train a denoiser on movie halves, tomogram halves, pairs or single images.",
-    "denoise": "Denoise files with a model, a classical filter or a scheme trained on the very input.",
-    "measure": "Figures of quality against truth or between halves.",
-    "report": "One self-contained HTML page of a run.",
-}
+# each verb's module is deice.cli.<verb>; its docstring is its help
+VERBS = ("demo", "info", "simulate", "split", "pack", "train", "denoise", "measure", "report")
 
 
 def build_app():
@@ -29,8 +19,8 @@ def build_app():
         "denoised pictures are to see, pick and segment in.",
         version=__version__,
     )
-    for verb, line in VERBS.items():
-        app.command(f"deice.cli.{verb}:{verb}", name=verb, help=line)
+    for verb in VERBS:
+        app.command(f"deice.cli.{verb}:{verb}", name=verb)
     return app
 
 
