@@ -31,9 +31,9 @@ def simulate(
 ) -> None:
     """Micrographs and movies with a known truth: proteins in ice, seen through a lens, counted electron by electron.
 
-    Writes micrographs/*.mrc or movies/*.mrc (raw frames; gain.mrc multiplies), truth/*.mrc (noiseless, without
-    the structure of the ice), truth_with_ice/*.mrc, halves/*_EVN.mrc and *_ODD.mrc, coordinates/*.csv, for movies
-    drift/*.csv, and world.json with all that was set. Grey values are electrons per pixel and frame.
+    Writes into the folders micrographs, or movies (raw frames; gain.mrc multiplies), truth (noiseless, without the
+    structure of the ice), truth_with_ice, halves (NAME_EVN.mrc, NAME_ODD.mrc), coordinates (csv), for movies drift
+    (csv), under the same names; world.json holds all that was set. Grey values are electrons per pixel and frame.
 
     Example: deice simulate movies -o world --n 8 --size 1024 --dose 40 --frames 40
 
