@@ -152,12 +152,14 @@ def _rows(
 ) -> Iterator[tuple[str, dict[str, float | None], Curve]]:
     """(name, figures, FRC) of the baselines and of each answer, for one image."""
     if noisy is not None:
-        yield "noisy", *_figures(noisy, truth)
-        yield "pointwise", *_figures(metrics.align(noisy, truth), truth)
+        figures, curve = _figures(noisy, truth)
+        yield "noisy", figures, curve
+        # every other figure is blind to scale and offset
+        yield "pointwise", {**figures, "rmse": metrics.rmse(metrics.align(noisy, truth), truth)}, curve
         smooth, sigma = best_gaussian(noisy, truth)
         figures, curve = _figures(smooth, truth)
         yield "gaussian", {**figures, "sigma_pixels": sigma}, curve
-        yield "wiener", *_figures(radial_wiener(noisy, truth), truth)
+        yield "wiener", *_figures(radial_wiener(noisy, truth, sigma), truth)
     for name, answer in answers.items():
         yield name, *_figures(answer, truth)
 

@@ -219,8 +219,8 @@ def _pair(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 def _finite(image: Tensor) -> Tensor:
     image = image.double()
-    bad = image.numel() - int(image.isfinite().sum())
-    if bad:
+    if not image.sum().isfinite():  # one pass; which ones is counted only where there are any
+        bad = image.numel() - int(image.isfinite().sum())
         raise UserError(f"{bad} of {image.numel()} pixels are not finite; expected numbers: mend them first")
     return image
 

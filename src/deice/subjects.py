@@ -65,8 +65,8 @@ def load(item: Any, axes: str | None = None) -> Picture:
         pixels = pixels[0]
     if pixels.ndim not in (2, 3):
         raise _fault(item, f"{pixels.ndim} axes; expected two (y, x) or three (z, y, x)")
-    bad = pixels.numel() - int(pixels.isfinite().sum())
-    if bad:
+    if not pixels.sum().isfinite():
+        bad = pixels.numel() - int(pixels.isfinite().sum())
         raise _fault(item, f"{bad} of {pixels.numel()} pixels are not finite; expected numbers: mend them first")
     return Picture(pixels, pixel_size)
 

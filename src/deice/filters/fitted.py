@@ -31,15 +31,15 @@ def best_gaussian(noisy: Tensor, truth: Tensor) -> tuple[Tensor, float]:
     return smooth + noisy.double().mean(), sigma
 
 
-def radial_wiener(noisy: Tensor, truth: Tensor) -> Tensor:
+def radial_wiener(noisy: Tensor, truth: Tensor, sigma: float | None = None) -> Tensor:
     """The radial linear filter nearest to `truth` in the least squares: (*space) twice → (*space) float64.
 
     One free gain <T·N> / <N²> per shell of |f|, from the very coefficients it filters. Within a shell the
     gain is flat or follows the slope of the best Gaussian, whichever fits better: so it is never worse than
-    no filter, and never worse than that Gaussian.
+    no filter, and never worse than that Gaussian. sigma: of the best Gaussian in pixels, where it is known.
     """
     image, reference = _coefficients(noisy, truth)
-    _, sigma = best_gaussian(noisy, truth)
+    sigma = sigma or best_gaussian(noisy, truth)[1]
     radius = cosine_radius(image.shape, image.device, torch.float64)
     step = 1 / (2 * max(image.shape))
     shell = shell_index(radius, step)
@@ -76,5 +76,5 @@ def _smoothed_sums(coefficients: Tensor, sigmas: Tensor) -> Tensor:
     )  # (n, s) each: a Gaussian is the product of one factor per axis
     sums = coefficients @ last
     for gains in reversed(others):
-        sums = torch.einsum("...ns,ns->...s", sums, gains)
+        sums = (sums * gains).sum(-2)
     return sums
