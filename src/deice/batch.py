@@ -30,14 +30,17 @@ class Outcome:
     reason: str = ""
 
 
-def plan_outputs(scenes: Sequence[Scene], out: Path) -> list[Path]:
-    """Each scene's output, DIR/<same name>.mrc; refuses, before any work, one that is an input or another's output."""
+def plan_outputs(scenes: Sequence[Scene], out: Path, inputs: Sequence[Path]) -> list[Path]:
+    """Each scene's output, DIR/<same name>.mrc, before any work.
+
+    Raises UserError for an output that is one of the `inputs` (also of those left aside) or another scene's output.
+    """
     writable_folder(out)
-    inputs = {path.resolve() for scene in scenes for path in scene.files}
+    taken = {path.resolve() for path in inputs}
     outputs: dict[Path, Scene] = {}
     for scene in scenes:
         path = (out / f"{scene.name}.mrc").resolve()
-        if path in inputs:
+        if path in taken:
             raise UserError(f"{path}: the output would overwrite an input; choose another -o")
         if path in outputs:
             raise UserError(f"{scene.files[0]} and {outputs[path].files[0]} would both be written to {path}; "
@@ -85,10 +88,11 @@ def _scratch(folder: Path, shape: tuple[int, ...]) -> Generator[np.ndarray]:
 
 def denoise_files(
     scenes: Sequence[Scene], out: Path, estimator: Model | Filter | Learner, conditions: Conditions, *,
-    overwrite: bool = False, **how: Any,
+    inputs: Sequence[Path] = (), overwrite: bool = False, **how: Any,
 ) -> Iterator[Outcome]:
     """Denoise scene after scene; finished outputs are skipped, a faulty scene fails by itself."""
-    for scene, path in zip(scenes, plan_outputs(scenes, out)):
+    files = [*inputs, *(path for scene in scenes for path in scene.files)]
+    for scene, path in zip(scenes, plan_outputs(scenes, out, files)):
         if path.exists() and not overwrite:
             yield Outcome(scene, path, "skipped")
             continue

@@ -38,7 +38,7 @@ class Model:
     @property
     def net(self) -> Net:
         """The net's configuration: stride, halo, memory."""
-        return self.recipe.net
+        return self.recipe.network
 
     @property
     def scheme(self) -> Scheme:
@@ -71,7 +71,7 @@ def load_model(path: Path | str, device: torch.device | str = "cpu") -> Model:
         raise FileFault(path, "safetensors without deice's metadata; expected a model written by deice train")
     recipe, facts = from_table(json.loads(metadata["recipe"])), json.loads(metadata["facts"])
     axes = int(metadata["axes"])
-    module = recipe.net.build(axes)
+    module = recipe.network.build(axes)
     module.load_state_dict(weights)
     return Model(module.eval().to(device), axes, facts.get("pixel_size"), recipe, facts)
 

@@ -22,7 +22,7 @@ class Learner:
                  pixel_size: float | None):
         torch.manual_seed(recipe.training.seed)
         self.recipe, self.axes, self.pixel_size = recipe, axes, pixel_size
-        self.module = recipe.net.build(axes)
+        self.module = recipe.network.build(axes)
         if start is not None:
             self._begin_from(load_model(start), start)
         self.module = place(self.module, axes, device)
@@ -35,9 +35,9 @@ class Learner:
         self.best_weights: dict[str, Tensor] = {}
 
     def _begin_from(self, model: Model, path: Path | str) -> None:
-        if (model.axes, model.net) != (self.axes, self.recipe.net):
+        if (model.axes, model.net) != (self.axes, self.recipe.network):
             raise RecipeFault(f"{path}: {model.net} on {model.axes} axes; "
-                              f"this run trains {self.recipe.net} on {self.axes}")
+                              f"this run trains {self.recipe.network} on {self.axes}")
         self.module.load_state_dict(model.module.state_dict())
 
     def _optimiser(self) -> torch.optim.Optimizer:
@@ -100,7 +100,7 @@ class Learner:
         """A network in evaluation mode with the weights that are judged."""
         if not self.average:
             return self.module.eval()
-        judged = self.recipe.net.build(self.axes)
+        judged = self.recipe.network.build(self.axes)
         judged.load_state_dict(self.average)
         device = next(self.module.parameters()).device
         return place(judged.eval(), self.axes, device)
@@ -116,7 +116,7 @@ class Learner:
 
     def model(self) -> Model:
         """The best model so far."""
-        module = self.recipe.net.build(self.axes)
+        module = self.recipe.network.build(self.axes)
         module.load_state_dict(self.best_weights)
         facts = {"pixel_size": self.pixel_size, "step": self.best_step, "validation": self.best}
         return Model(module.eval(), self.axes, self.pixel_size, self.recipe, facts)

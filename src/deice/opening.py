@@ -7,16 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from deice.errors import PairFault, RecipeFault, UserError
 from deice.image import Image
 from deice.io.packed import open_packed
+from deice.ops.noise import neighbour_correlation
 from deice.recipe import Data
 from deice.scenes import expand, group, match, open_views
-from deice.schemes import Noise2Noise, Scheme, Supervised
+from deice.schemes import Noise2Noise, Noise2Void, Scheme, Supervised
 from deice.sources import Source, packed_source, source_of
 
 log = logging.getLogger(__name__)
+LOOKED_AT = 5  # sources whose noise is measured
+NOTABLE_CORRELATION = 0.05  # of neighbouring pixels' noise: what blind spots would learn of it as signal
+CROP = {2: 1024, 3: 96}  # pixels along each axis that are measured
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,8 @@ def open_for_training(inputs: Sequence[Any], target: Any, scheme: Scheme, data: 
         if len(source.views) < scheme.views_needed:
             raise PairFault(f"{source.name}: {len(source.views)} view; {type(scheme).__name__.lower()} needs "
                             f"{scheme.views_needed} of each scene: give both halves, a --target, or use noise2void")
+    if isinstance(scheme, Noise2Void):
+        _warn_of_correlated_noise(sources)
     return Opened(sources, [], scheme, _common_axes(sources), _common_pixel_size(named))
 
 
@@ -135,3 +142,18 @@ def _common_pixel_size(named: Sequence[tuple[str, list[Image]]]) -> float | None
         log.warning("pixel sizes from %.4g to %.4g Å among the inputs: the model will know no single scale",
                     min(sizes), max(sizes))
     return middle
+
+
+def _warn_of_correlated_noise(sources: Sequence[Source]) -> None:
+    """Blind spots assume that noise is independent from pixel to pixel; say so where it is not."""
+    found = []
+    for source in sources[:LOOKED_AT]:
+        size = CROP[len(source.region)]
+        middle = [max(0, (stop - size) // 2) for _, stop in source.region]
+        crop = source.read(middle, [min(size, stop) for _, stop in source.region])[0]
+        found.append(neighbour_correlation(torch.from_numpy(crop)))
+    worst = np.array(found)[np.abs(found).max(1).argmax()]
+    if np.abs(worst).max() > NOTABLE_CORRELATION:
+        axes = ", ".join(f"{axis} {value:+.2f}" for axis, value in zip("zyx"[-len(worst):], worst))
+        log.warning("the noise of neighbouring pixels is correlated (%s): blind spots assume white noise and will keep "
+                    "part of it as signal; halves with noise2noise do not", axes)

@@ -11,6 +11,9 @@ from deice.errors import FileFault, RecipeFault
 from deice.nets import NETS, Net, UNet
 from deice.schemes import SCHEMES, Noise2Noise, Scheme
 
+USUAL_NET = {2: UNet(), 3: UNet(size=16, depth=2)}
+USUAL_BATCH = {2: 16, 3: 4}
+USUAL_WINDOW = {2: (128,), 3: (64,)}
 LENGTHS = ("steps", "epochs", "minutes")  # of a run: one of them
 
 
@@ -36,13 +39,14 @@ class Data:
 class Training:
     """How it is learnt. Exactly one of `steps`, `epochs`, `minutes` ends the run.
 
+    `batch`: windows a step (0: the usual).
     `warmup`: share of the run in which the rate rises; then it falls as a cosine to `final_lr` of its peak.
     `average`: decay of the running mean of the weights that is judged and kept (0: the weights themselves).
     `validate_every`: steps between validations on `validation_batches` fixed batches (0: a tenth of an epoch, at least
     50 steps). `patience`: stop after so many validations without a better one (0: never).
     """
 
-    batch: int = 16
+    batch: int = 0
     steps: int | None = None
     epochs: float | None = None
     minutes: float | None = None
@@ -64,12 +68,18 @@ class Training:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Data, scheme, net and training: all that a run needs besides its folder."""
+    """Data, scheme, net and training: all that a run needs besides its folder. No net: the usual one (`completed`)."""
 
     data: Data = field(default_factory=Data)
     scheme: Scheme = field(default_factory=Noise2Noise)
-    net: Net = field(default_factory=UNet)
+    net: Net | None = None
     training: Training = field(default_factory=Training)
+
+    @property
+    def network(self) -> Net:
+        """The net of a completed recipe."""
+        assert self.net is not None, "a recipe is completed before its net is asked for"
+        return self.net
 
 
 def name_of(component: Scheme | Net) -> str:
@@ -90,7 +100,7 @@ def from_table(table: Mapping[str, Any]) -> Recipe:
     return Recipe(
         _build(Data, table.get("data", {}), "[data]"),
         _named(SCHEMES, table.get("scheme", {}), "scheme", "noise2noise"),
-        _named(NETS, table.get("net", {}), "net", "unet"),
+        _named(NETS, table["net"], "net", "unet") if table.get("net") else None,
         _build(Training, table.get("training", {}), "[training]"),
     )
 
@@ -100,6 +110,8 @@ def to_table(recipe: Recipe) -> dict[str, dict[str, Any]]:
     sections: dict[str, dict[str, Any]] = {}
     for section in ("data", "scheme", "net", "training"):
         part = getattr(recipe, section)
+        if part is None:
+            continue
         named = {"name": name_of(part)} if section in ("scheme", "net") else {}
         values = {f.name: getattr(part, f.name) for f in fields(part)}
         given = {key: value for key, value in values.items() if value is not None}
@@ -145,14 +157,32 @@ def merged(table: Mapping[str, Any], over: Mapping[str, Mapping[str, Any]]) -> d
     return result
 
 
-def with_window(recipe: Recipe, axes: int) -> Recipe:
-    """The recipe with a window for each of `axes` axes: one number counts for all; none given, the usual size."""
-    window = recipe.data.window or ((128,) if axes == 2 else (64,))
+def completed(recipe: Recipe, axes: int) -> Recipe:
+    """The recipe with what was left open set for images of `axes` axes: net, batch and window.
+
+    One number for the window counts for every axis. Volumes cost far more a pixel, so their usual net is smaller.
+    """
+    window = recipe.data.window or USUAL_WINDOW[axes]
     if len(window) == 1:
         window = window * axes
     if len(window) != axes or min(window) < 1:
         raise RecipeFault(f"window is {list(window)}; expected one size, or {axes}, for images of {axes} axes")
-    return replace(recipe, data=replace(recipe.data, window=tuple(window)))
+    training = replace(recipe.training, batch=recipe.training.batch or USUAL_BATCH[axes])
+    data = replace(recipe.data, window=tuple(window))
+    return replace(recipe, data=data, net=recipe.net or USUAL_NET[axes], training=training)
+
+
+def parse_component(text: str) -> dict[str, Any]:
+    """"unet" or "unet:size=16,depth=4" → the table of a scheme or a net, as flags say it."""
+    name, _, settings = text.partition(":")
+    table: dict[str, Any] = {"name": name.strip()}
+    for setting in filter(None, settings.split(",")):
+        key, _, value = setting.partition("=")
+        try:
+            table[key.strip()] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            table[key.strip()] = value.strip()
+    return table
 
 
 def _named(names: Mapping[str, type], table: Mapping[str, Any], section: str, default: str) -> Any:

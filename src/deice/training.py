@@ -17,7 +17,7 @@ from deice.errors import RecipeFault, UserError
 from deice.learner import Learner
 from deice.opening import Opened, open_for_training
 from deice.ops.turns import random_turns, swappable_axes
-from deice.recipe import LENGTHS, Recipe, Training, from_table, merged, name_of, to_table, to_toml, with_window
+from deice.recipe import LENGTHS, Recipe, Training, completed, from_table, merged, name_of, to_table, to_toml
 from deice.sources import fit_window, split_sources
 from deice.stream import RandomOrder, Stream, make_order, steps_per_epoch
 
@@ -84,9 +84,9 @@ def run(
     where = choose_device(device)
     cap_memory(where, max_memory)
     opened = open_for_training(inputs, target, recipe.scheme, recipe.data)
-    recipe = with_window(replace(recipe, scheme=opened.scheme), opened.axes)
+    recipe = completed(replace(recipe, scheme=opened.scheme), opened.axes)
     training, validation = _split(opened, recipe)
-    window = fit_window([*training, *validation], recipe.data.window, recipe.net.stride)
+    window = fit_window([*training, *validation], recipe.data.window, recipe.network.stride)
     recipe = replace(recipe, data=replace(recipe.data, window=window))
     plan = Run(recipe, None if out is None else Path(out), where,
                choose_precision(recipe.training.precision, where), opened.axes, opened.pixel_size)
@@ -101,7 +101,7 @@ def _split(opened: Opened, recipe: Recipe) -> tuple[list, list]:
     if opened.validation:
         return opened.training, opened.validation
     data = recipe.data
-    return split_sources(opened.training, data.validation, data.window, recipe.net.halo, recipe.training.seed)
+    return split_sources(opened.training, data.validation, data.window, recipe.network.halo, recipe.training.seed)
 
 
 def loop(plan: Run, learner: Learner, training: Sequence, validation: Sequence) -> Iterator[Step]:
@@ -125,7 +125,8 @@ def loop(plan: Run, learner: Learner, training: Sequence, validation: Sequence) 
                 views = random_turns(views, plan.axes, swap, generator)
             fraction = _fraction(learner, settings, total, clock)
             losses.append(learner.learn(views, fraction, plan.precision, generator))
-            step = Step(learner.step, total, min(1.0, fraction), clock.seconds())
+            done = min(1.0, _fraction(learner, settings, total, clock))
+            step = Step(learner.step, total, done, clock.seconds())
             last = _finished(learner, settings, total, clock)
             if learner.step % LOG_EVERY == 0 or last:
                 step = replace(step, loss=_mean_finite(losses, learner), lr=learner.lr,
@@ -173,7 +174,7 @@ def _mean_finite(losses: list[Tensor], learner: Learner) -> float:
 
 
 def generator_for(device: torch.device, seed: int, step: int) -> torch.Generator:
-    """The random numbers of one step, a function of (seed, step): none is saved; dropout is seeded too."""
+    """The random numbers of one step, a function of (seed, step): none is saved. Dropout is seeded too."""
     mixed = int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> 1)
     torch.manual_seed(mixed)
     return torch.Generator(device).manual_seed(mixed)

@@ -31,6 +31,6 @@ def test_lower_is_better_for_errors_and_resolutions():
 def test_baselines_first_deice_last_and_absent_figures_are_dashes():
     table = tabulate({"deice": method(23, 0.1), "other": method(None, None), "noisy": method(12, 0.1)})
     assert [name for name, _, _ in table.rows] == ["noisy", "other", "deice"]
-    assert table.headings == ["PSNR (dB)", "images"]
+    assert table.headings == ["PSNR dB", "n"]
     assert [cells[0].text for _, _, cells in table.rows] == ["12.00", "–", "23.00"]
     assert [cells[0].best for _, _, cells in table.rows] == [False, False, True]

@@ -2,12 +2,25 @@
 
 import sys
 
-# each verb's module is deice.cli.<verb>; its docstring is its help
-VERBS = ("demo", "info", "simulate", "split", "pack", "train", "denoise", "measure", "report")
+# verb → its line in `deice --help`; its module is deice.cli.<verb>
+VERBS = {
+    "demo": "The whole road on simulated movies, on a laptop's CPU: simulate, split, train, denoise, measure, report.",
+    "info": "What a file is, and what it can serve as.",
+    "simulate": "Micrographs and movies with a known truth.",
+    "split": "Movies to even/odd/full averages, frame by frame.",
+    "pack": "Images to the headerless .bin pairs of the streaming format.",
+    "train": "Train a denoiser on movie halves, tomogram halves, pairs or single images.",
+    "denoise": "Denoise files with a model, a classical filter or a scheme trained on the very input.",
+    "measure": "Figures of quality against truth or between halves.",
+    "report": "One self-contained HTML page of a run.",
+}
 
 
-def build_app():
-    """The command-line application with every verb registered by its import path."""
+def build_app(called: str | None = None):
+    """The command-line application with every verb registered by its import path.
+
+    The docstring of the verb that is `called` is its help; for the others a line is enough, and nothing is imported.
+    """
     from cyclopts import App
 
     from deice.version import __version__
@@ -19,8 +32,8 @@ def build_app():
         "denoised pictures are to see, pick and segment in.",
         version=__version__,
     )
-    for verb in VERBS:
-        app.command(f"deice.cli.{verb}:{verb}", name=verb)
+    for verb, line in VERBS.items():
+        app.command(f"deice.cli.{verb}:{verb}", name=verb, help=None if verb == called else line)
     return app
 
 
@@ -35,8 +48,9 @@ def run(arguments: list[str] | None = None) -> int:
 
     from deice.errors import BatchFailure, UserError
 
+    words = sys.argv[1:] if arguments is None else arguments
     try:
-        build_app()(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+        build_app(next(iter(words), None))(words, exit_on_error=False, print_error=False, result_action="return_value")
     except (UserError, CycloptsError) as error:
         return _fail(2, error)
     except BatchFailure as failure:

@@ -129,14 +129,15 @@ def denoise(
     if model is None:
         raise RecipeFault("no model; expected -m RUN or a .safetensors file, gaussian, lowpass, wiener, or noise2void")
     conditions = Conditions(choose_device(device), precision, parse_bytes(max_memory) if max_memory else None, tile)
-    scenes = group(expand(inputs))
+    files = expand(inputs)
+    scenes = group(files)
     if model in SCHEMES:
         estimator = Untrained.of(model, training.recipe, out / "runs", device, vars(training))
     else:
         estimator = choose_estimator(model, filters.named())
     outcomes = []
     with progress("denoising", len(scenes)) as bar:
-        for outcome in denoise_files(scenes, out, estimator, conditions, overwrite=overwrite, axes=axes,
+        for outcome in denoise_files(scenes, out, estimator, conditions, inputs=files, overwrite=overwrite, axes=axes,
                                      pixel_size=pixel_size, float16=float16):
             outcomes.append(outcome)
             bar.advance()

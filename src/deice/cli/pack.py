@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 def pack(
     *inputs: str,
-    output: Annotated[Path, Parameter(name=["--output", "-o"])],
+    out: Annotated[Path, Parameter(name=["--out", "-o"])],
     target: Path | None = None,
     patch: int = 512,
     stride: int | None = None,
@@ -32,7 +32,7 @@ def pack(
     ----------
     inputs
         Files, globs or folders.
-    output
+    out
         Folder of the .bin files.
     target
         Folder with a target of the same name for every input.
@@ -66,12 +66,12 @@ def pack(
     names = ", ".join(f"{split}: {count} samples" for split, count in counts.items())
     if len(plan.roles) == 1:
         say("no target is known: input files only")
-    if not overwrite and packing.is_packed(plan, output):
-        say(f"{output} is complete ({names}), nothing to do")
+    if not overwrite and packing.is_packed(plan, out):
+        say(f"{out} is complete ({names}), nothing to do")
     else:
         shape = "×".join(str(size) for size in plan.sample_shape)
-        say(f"{names} of {shape}, {plan.bytes / 1e9:.3g} GB in {output}")
+        say(f"{names} of {shape}, {plan.bytes / 1e9:.3g} GB in {out}")
         with progress("pack", plan.samples, "samples") as bar:
-            for entry in packing.pack(plan, output):
+            for entry in packing.pack(plan, out):
                 bar.advance(entry.samples)
     write_json({"samples": counts, "sample_shape": plan.sample_shape, "bytes": plan.bytes}, json)

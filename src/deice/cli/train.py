@@ -17,9 +17,10 @@ class Flags:
     target
         Folder of targets, named as the inputs: the pair is learnt in this direction only.
     scheme
-        noise2noise (halves), noise2void (single images), supervised (clean images, or --target).
+        noise2noise (halves), noise2void (single images), supervised (clean images, or --target);
+        with settings where wanted: noise2void:share=0.02.
     net
-        unet or residual_cnn.
+        unet or residual_cnn, with settings where wanted: unet:size=16,depth=4.
     epochs
         Length of the run: so many times the data.
     steps
@@ -61,11 +62,13 @@ class Flags:
 
     def tables(self, inputs: tuple[str, ...]) -> dict[str, dict[str, Any]]:
         """The flags in the recipe's tables."""
+        from deice.recipe import parse_component
+
         return {
             "data": {"inputs": list(inputs) or None, "target": str(self.target) if self.target else None,
                      "axes": self.axes, "window": self.patch, "order": self.order, "normaliser": self.normaliser},
-            "scheme": {"name": self.scheme},
-            "net": {"name": self.net},
+            "scheme": parse_component(self.scheme) if self.scheme else {},
+            "net": parse_component(self.net) if self.net else {},
             "training": {"epochs": self.epochs, "steps": self.steps, "minutes": self.minutes,
                          "batch": self.batch, "lr": self.lr, "precision": self.precision, "seed": self.seed},
         }
@@ -125,5 +128,5 @@ def train(
         for step in steps:
             best = step.validation if step.best else best
             shown = {"loss": step.loss, "validation": best, "windows/s": step.windows_per_second}
-            bar.reach(step.fraction, **{name: value for name, value in shown.items() if value is not None})
+            bar.reach(round(step.fraction, 3), **{name: value for name, value in shown.items() if value is not None})
     say(f"best validation {best:.6g} · {out}/model.safetensors" if best is not None else f"{out}: nothing better found")

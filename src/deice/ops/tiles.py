@@ -28,14 +28,15 @@ def round_up(size: int, multiple: int) -> int:
 
 
 def spans(size: int, core: int, halo: int, stride: int, blend: int = 0) -> list[Span]:
-    """Cover an axis of `size` by cores of one length, overlapping by `blend` positions with linear ramps.
+    """Cover an axis of `size` by cores of one length, overlapping by up to `blend` positions
+    (at most half a core) with linear ramps.
 
     Every origin, halo included, is a multiple of `stride` (the network's pooling grid), so a tile is pooled exactly
     as the whole image is. The last core may reach beyond the axis.
     """
     halo = round_up(halo, stride)
     core = min(round_up(core, stride), round_up(size, stride))
-    step = core if core >= size else max(stride, (core - blend) // stride * stride)
+    step = core if core >= size else round_up(core - min(blend, core // 2), stride)
     overlap = core - step
     starts = range(0, max(size - overlap, 1), step)
     ramp = np.arange(1, overlap + 1, dtype=np.float32) / (overlap + 1)

@@ -144,7 +144,7 @@ def _running_mean(values: np.ndarray, width: int) -> np.ndarray:
 
 def _limit_to_what_matters(axes: Axes, smooth: np.ndarray, validation: np.ndarray) -> None:
     """The first steps of a run are high above the rest and would flatten all that follows: they may leave the plot."""
-    values = np.concatenate([smooth[len(smooth) // 20 :], validation])
+    values = np.concatenate([smooth[-(-len(smooth) // 20) :], validation])
     values = values[np.isfinite(values)]
     if len(values) and values.max() > values.min():
         margin = 0.15 * (values.max() - values.min())

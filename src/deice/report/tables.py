@@ -4,16 +4,9 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-# key in table.json: heading, decimals, which way is better
-COLUMNS = {
-    "psnr": ("PSNR (dB)", 2, max),
-    "ssim": ("SSIM", 3, max),
-    "rmse": ("RMSE", 4, min),
-    "cc": ("correlation", 3, max),
-    "frc": ("FRC, mean", 3, max),
-    "frc_0.5": ("FRC 0.5 (Å)", 1, min),
-    "frc_0.143": ("FRC 0.143 (Å)", 1, min),
-}
+from deice.tables import COLUMNS
+
+LOWER_IS_BETTER = ("rmse", "frc_0.5", "frc_0.143")
 FIRST, LAST = ("noisy", "pointwise", "gaussian", "wiener"), ("deice",)
 NEEDS_TRUTH = {
     "pointwise": "the best scale and offset, found with the truth in hand",
@@ -46,24 +39,18 @@ def tabulate(methods: dict[str, dict[str, Any]]) -> Table:
     order += [name for name in methods if name not in FIRST + LAST]
     order += [name for name in LAST if name in methods]
     columns = [_column(methods, order, key) for key in keys]
-    counts = [Cell(str(methods[name].get("n", ""))) for name in order]
-    rows = [
-        (name, NEEDS_TRUTH.get(name, ""), [*(column[i] for column in columns), counts[i]])
-        for i, name in enumerate(order)
-    ]
-    return Table([*(COLUMNS[key][0] for key in keys), "images"], rows)
+    rows = [(name, NEEDS_TRUTH.get(name, ""), [column[i] for column in columns]) for i, name in enumerate(order)]
+    return Table([COLUMNS[key][0] for key in keys], rows)
 
 
 def _column(methods: dict[str, dict[str, Any]], order: list[str], key: str) -> list[Cell]:
-    _, decimals, _ = COLUMNS[key]
+    _, digits = COLUMNS[key]
     best = truly_best(methods, key)
     cells = []
     for name in order:
         value, error = _number(methods[name].get(key)), _error(methods[name], key)
-        cells.append(
-            Cell("–") if value is None
-            else Cell(f"{value:.{decimals}f}", "" if error is None else f"{error:.{decimals}f}", name == best)
-        )
+        said = "" if error is None else f"{error:.{digits}f}"
+        cells.append(Cell("–") if value is None else Cell(f"{value:.{digits}f}", said, name == best))
     return cells
 
 
@@ -72,7 +59,7 @@ def truly_best(methods: dict[str, dict[str, Any]], key: str) -> str | None:
 
     The two standard errors add in squares. Without standard errors (one image) no method is called the best.
     """
-    better = COLUMNS[key][2]
+    better = min if key in LOWER_IS_BETTER else max
     ranked = {name: value for name, figures in methods.items() if (value := _number(figures.get(key))) is not None}
     if len(ranked) < 2:
         return None

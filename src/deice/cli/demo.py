@@ -1,0 +1,3 @@
+"""deice demo."""
+def demo():
+    """Demo."""
