@@ -18,7 +18,7 @@ from deice.errors import FileFault
 from deice.report import figures
 from deice.report.comparison import Comparison, compare
 from deice.report.evidence import Evidence, Run, gather
-from deice.report.tables import tabulate
+from deice.report.tables import OURS, tabulate
 from deice.version import __version__
 
 FIGURES = {
@@ -49,6 +49,7 @@ def page(folder: Path | str) -> str:
         comparison=comparison,
         absent=[*evidence.absent, *comparison.left_out],
         figures=_figures(comparison),
+        ours=OURS,
         table=tabulate(evidence.table) if evidence.table else None,
         plots=_plots(evidence, comparison),
         summary=_training_summary(evidence.run),

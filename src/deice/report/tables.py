@@ -7,7 +7,7 @@ from typing import Any
 from deice.tables import COLUMNS
 
 LOWER_IS_BETTER = ("rmse", "frc_0.5", "frc_0.143")
-FIRST, LAST = ("noisy", "pointwise", "gaussian", "wiener"), ("deice",)
+BASELINES, OURS = ("noisy", "pointwise", "gaussian", "wiener"), ("deice", "measured")
 NEEDS_TRUTH = {
     "pointwise": "the best scale and offset, found with the truth in hand",
     "gaussian": "σ chosen with the truth in hand",
@@ -33,11 +33,11 @@ class Table:
 
 
 def tabulate(methods: dict[str, dict[str, Any]]) -> Table:
-    """`methods` of a table.json as rows: baselines first, deice last, others between."""
+    """`methods` of a table.json as rows: baselines first, ours last, others between."""
     keys = [key for key in COLUMNS if any(_number(figures.get(key)) is not None for figures in methods.values())]
-    order = [name for name in FIRST if name in methods]
-    order += [name for name in methods if name not in FIRST + LAST]
-    order += [name for name in LAST if name in methods]
+    order = [name for name in BASELINES if name in methods]
+    order += [name for name in methods if name not in BASELINES + OURS]
+    order += [name for name in OURS if name in methods]
     columns = [_column(methods, order, key) for key in keys]
     rows = [(name, NEEDS_TRUTH.get(name, ""), [column[i] for column in columns]) for i, name in enumerate(order)]
     return Table([COLUMNS[key][0] for key in keys], rows)
