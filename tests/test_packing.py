@@ -173,6 +173,8 @@ def test_a_faulty_file_is_named_and_the_rest_is_packed(tmp_path, halves, fault):
         list(pack(agreed, tmp_path / "out"))
     assert [name for name, _ in failure.value.failures] == ["m1"]
     description = json.loads((tmp_path / "out" / "deice.json").read_text())
+    assert description["left_out"] == ["m1"]
+    assert not is_packed(plan(group(sorted(folder.iterdir())), agreed.packing), tmp_path / "out")  # worth another try
     files = [file for split in ("train", "test") for file in description[split]["files"]]
     assert sorted(file["name"] for file in files) == ["m0", "m2", "m3", "m4"]
     for split in ("train", "test"):

@@ -178,13 +178,14 @@ def _split_by_image(entries: list[Entry], packing: Packing) -> dict[str, list[En
 
 
 def is_packed(plan: Plan, folder: Path) -> bool:
-    """True where `folder` already holds what `plan` would write.
+    """True where `folder` already holds what `plan` would write; False too where files were left out last time.
 
     Raises FileFault where it holds another packing, or .bin files without a description (another's, then).
     """
     present = [folder / name for name in NAMES if (folder / name).exists()]
-    found, expected = describe(folder), json.loads(json.dumps(_description(plan, plan.splits)))
-    if not present and not found:
+    found, expected = describe(folder), json.loads(json.dumps(_description(plan, plan.splits, [])))
+    retried = bool(found.get("left_out")) and found.get("packing") == expected["packing"]
+    if retried or not (present or found):
         return False
     unchanged = {**found, "version": None} == {**expected, "version": None}
     if unchanged and sum(path.stat().st_size for path in present) == plan.bytes:
@@ -216,7 +217,7 @@ def pack(plan: Plan, folder: Path) -> Iterator[Entry]:
             yield entry
         if not any(packed.values()):
             raise BatchFailure(failures, 0)
-        description.update(_description(plan, packed))
+        description.update(_description(plan, packed, [name for name, _ in failures]))
     if failures:
         raise BatchFailure(failures, sum(len(entries) for entries in packed.values()))
 
@@ -242,7 +243,7 @@ def _write_patches(image: np.ndarray, entry: Entry, patch: int, output: BinaryIO
         output.write(np.ascontiguousarray(image[window]).data)
 
 
-def _description(plan: Plan, splits: dict[str, list[Entry]]) -> dict[str, Any]:
+def _description(plan: Plan, splits: dict[str, list[Entry]], left_out: list[str]) -> dict[str, Any]:
     """deice.json; `origins` of a file: one list an axis, its samples are their product, last axis fastest."""
     sizes = {entry.pixel_size for entries in splits.values() for entry in entries}
     description: dict[str, Any] = {
@@ -253,6 +254,7 @@ def _description(plan: Plan, splits: dict[str, list[Entry]]) -> dict[str, Any]:
         "roles": list(plan.roles),
         "packing": asdict(plan.packing),
         "pixel_size": sizes.pop() if len(sizes) == 1 else None,
+        "left_out": left_out,
     }
     for split, entries in splits.items():
         files, first = [], 0
