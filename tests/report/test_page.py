@@ -207,3 +207,21 @@ def test_it_opens_in_a_browser_without_an_error_and_its_slider_moves(tmp_path, w
     assert found["broken"] == 0
     assert found["right"] == found["tag"] == "truth"
     assert "80%" in found["clip"]
+
+
+def test_images_of_other_grey_scale_and_pixel_size_share_a_plot_but_no_scale_in_angstrom(tmp_path, make_scene):
+    from deice.image import Geometry, Image
+    from deice.io import read, write
+    from deice.report.comparison import compare
+    from deice.report.evidence import gather
+
+    for seed in range(2):
+        make_scene(tmp_path, f"m{seed}", (64, 64), seed)
+    assert compare(gather(tmp_path).scenes).pixel_size == 1.5
+    for place in tmp_path.glob("*/m1*.mrc"):
+        brighter = 1000 * read(place).views[:].astype(np.float32)
+        write(place, Image(brighter, Geometry().with_pixel_size(2.0)))
+    comparison = compare(gather(tmp_path).scenes)
+    assert comparison.pixel_size is None
+    first, second = (power.mean() for _, power in comparison.spectra["noisy"])
+    assert first == pytest.approx(second, rel=0.3)

@@ -51,10 +51,15 @@ class Comparison:
     against_truth: dict[str, list[Curve]] = field(default_factory=lambda: defaultdict(list))
     between_halves: dict[str, list[Curve]] = field(default_factory=lambda: defaultdict(list))
     figures: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    pixel_size: float | None = None
+    pixel_sizes: list[float | None] = field(default_factory=list)
     labels: tuple[str, ...] = ()
     shown: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
+
+    @property
+    def pixel_size(self) -> float | None:
+        """Å per pixel where all scenes have the same; None where they differ or do not say."""
+        return self.pixel_sizes[0] if len(set(self.pixel_sizes)) == 1 else None
 
 
 def compare(scenes: Sequence[Before]) -> Comparison:
@@ -82,7 +87,7 @@ def _add(comparison: Comparison, scene: Before) -> None:
     _add_curves(comparison, {name: partial(pixels, several, _middle(space)) for name, several in sources.items()})
     comparison.pictures += pictures
     comparison.shown.append(scene.name)
-    comparison.pixel_size = comparison.pixel_size or images[0].pixel_size
+    comparison.pixel_sizes.append(images[0].pixel_size)
     if scene.denoised and not comparison.labels:
         comparison.labels = read(scene.denoised, "zyx").geometry.labels
 
@@ -121,8 +126,10 @@ def _add_curves(comparison: Comparison, load: dict[str, Callable[[], np.ndarray]
     image = {name: torch.from_numpy(load[name]()) for name in ("noisy", "denoised", "truth") if name in load}
     if {"noisy", "denoised"} <= image.keys():
         image["removed"] = image["noisy"] - image["denoised"]
+    level = float(next(iter(image.values())).double().var()) or 1.0  # grey scales differ from image to image
     for name, one in image.items():
-        comparison.spectra[name].append(_curve(metrics.radial_power_spectrum(one)))
+        frequencies, power = _curve(metrics.radial_power_spectrum(one))
+        comparison.spectra[name].append((frequencies, power / level))
     for name in image.keys() & {"noisy", "denoised"} if "truth" in image else ():
         comparison.against_truth[name].append(_curve(metrics.fourier_shell_correlation(image[name], image["truth"])))
     image.clear()

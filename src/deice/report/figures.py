@@ -67,7 +67,7 @@ def rates(rows: Sequence[dict[str, Any]]) -> str:
 def power_spectra(curves: dict[str, list[Curve]], pixel_size: float | None) -> str:
     """Radial power spectra, a strong line for the mean over the images, faint ones for each."""
     with matplotlib.rc_context(STYLE):
-        figure, axes = _over_frequency("mean power per shell", pixel_size)
+        figure, axes = _over_frequency("power per shell, relative", pixel_size)
         axes.set_yscale("log")
         for name, several in curves.items():
             _mean_and_each(axes, name, several, name)
