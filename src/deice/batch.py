@@ -6,16 +6,19 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 
 from deice.checkpoint import Model
 from deice.errors import BatchFailure, UserError
 from deice.filters import Filter
+from deice.image import Image
 from deice.inference import Conditions, denoise_into, describe, open_scene
 from deice.io import create, writable_folder
-from deice.scenes import Scene
+from deice.scenes import Scene, half_of, stem
+from deice.schemes import Noise2Noise
+from deice.untrained import Untrained
 
 log = logging.getLogger(__name__)
 
@@ -49,21 +52,14 @@ def plan_outputs(scenes: Sequence[Scene], out: Path, inputs: Sequence[Path]) -> 
     return list(outputs)
 
 
-@runtime_checkable
-class Learner(Protocol):
-    """What learns on the very scene before it denoises it."""
-
-    def model(self, scene: Scene, axes: str | None) -> Model: ...
-
-
 def denoise_scene(
-    scene: Scene, path: Path, estimator: Model | Filter | Learner, conditions: Conditions, *, axes: str | None = None,
+    scene: Scene, path: Path, estimator: Model | Filter, conditions: Conditions, *, axes: str | None = None,
     pixel_size: float | None = None, float16: bool = False,
 ) -> None:
     """Denoise one scene into the file `path`; the file appears only when it is complete."""
-    if isinstance(estimator, Learner):
-        estimator = estimator.model(scene, axes)
     image = open_scene(scene, estimator, axes)
+    if isinstance(estimator, Model):
+        _say_if_alone(scene, estimator, image)
     if pixel_size is not None:
         image = replace(image, geometry=image.geometry.with_pixel_size(pixel_size))
     elif image.pixel_size is None:
@@ -78,6 +74,14 @@ def denoise_scene(
                 data[row] = canvas[row]
 
 
+def _say_if_alone(scene: Scene, model: Model, image: Image) -> None:
+    """A lone picture of a model of halves: a word on its noise. A half by itself is what the model learnt from."""
+    learnt_from_halves = isinstance(model.scheme, Noise2Noise) and not model.scheme.directed
+    if learnt_from_halves and image.views.shape[0] == 1 and half_of(scene.files[0]) is None:
+        log.warning("one view, but the model learnt from halves: a full average has less noise than a half, and is "
+                    "denoised as if it were a half; give both halves for the best estimate")
+
+
 @contextmanager
 def _scratch(folder: Path, shape: tuple[int, ...]) -> Generator[np.ndarray]:
     """Zeros (*shape) float32 on disk: tiles add up in float32 there when the output is float16."""
@@ -87,17 +91,30 @@ def _scratch(folder: Path, shape: tuple[int, ...]) -> Generator[np.ndarray]:
 
 
 def denoise_files(
-    scenes: Sequence[Scene], out: Path, estimator: Model | Filter | Learner, conditions: Conditions, *,
-    inputs: Sequence[Path] = (), overwrite: bool = False, **how: Any,
+    scenes: Sequence[Scene], out: Path, estimator: Model | Filter | Untrained, conditions: Conditions, *,
+    inputs: Sequence[Path] = (), overwrite: bool = False, halves: Path | None = None, **how: Any,
 ) -> Iterator[Outcome]:
-    """Denoise scene after scene; finished outputs are skipped, a faulty scene fails by itself."""
+    """Denoise scene after scene; finished outputs are skipped, a faulty scene fails by itself.
+
+    halves: a folder for each half denoised by itself, which the correlation of the removed noise is measured on.
+    """
     files = [*inputs, *(path for scene in scenes for path in scene.files)]
-    for scene, path in zip(scenes, plan_outputs(scenes, out, files)):
-        if path.exists() and not overwrite:
-            yield Outcome(scene, path, "skipped")
-            continue
+    outputs = plan_outputs(scenes, out, files)
+    alone = [[Scene(stem(file), (file,)) for file in scene.files] if len(scene.files) > 1 else [] for scene in scenes]
+    if halves is not None:
+        plan_outputs([half for pair in alone for half in pair], halves, [*files, *outputs])
+    for scene, path, pair in zip(scenes, outputs, alone):
+        jobs = [(scene, path)]
+        if halves is not None:
+            jobs += [(half, halves / f"{half.name}.mrc") for half in pair]
+        wanted = [job for job in jobs if overwrite or not job[1].exists()]
         try:
-            denoise_scene(scene, path, estimator, conditions, **how)
+            if not wanted:
+                yield Outcome(scene, path, "skipped")
+                continue
+            denoiser = estimator.model(scene, how.get("axes")) if isinstance(estimator, Untrained) else estimator
+            for part, target in wanted:
+                denoise_scene(part, target, denoiser, conditions, **how)
             yield Outcome(scene, path, "written")
         except UserError as error:
             yield Outcome(scene, path, "failed", str(error))

@@ -24,7 +24,6 @@ from deice.ops.normalise import NORMALISERS, Affine, Statistics, replace_not_fin
 from deice.ops.tiles import Span, add_tile, core_of, grid, read_tile, round_up
 from deice.recipe import name_of
 from deice.scenes import Scene, open_views
-from deice.schemes import Noise2Noise
 
 log = logging.getLogger(__name__)
 
@@ -235,9 +234,6 @@ def _say_what_differs(model: Model, image: Image) -> None:
     if model.pixel_size and image.pixel_size and abs(image.pixel_size / model.pixel_size - 1) > 0.1:
         log.warning("the image has %.4g Å per pixel, the model learnt at %.4g Å: expect a worse result",
                     image.pixel_size, model.pixel_size)
-    if isinstance(model.scheme, Noise2Noise) and not model.scheme.directed and image.views.shape[0] == 1:
-        log.warning("one view, but the model learnt from halves: a full average has less noise than a half, so it "
-                    "is denoised as if it were a half; give both halves for the best estimate")
 
 
 def _times(sizes: Sequence[int]) -> str:

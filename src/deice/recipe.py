@@ -12,6 +12,7 @@ from deice.nets import NETS, Net, UNet
 from deice.schemes import SCHEMES, Noise2Noise, Scheme
 
 USUAL_NET = {2: UNet(), 3: UNet(size=16, depth=2)}
+USUAL_MINUTES = 10.0
 USUAL_BATCH = {2: 16, 3: 4}
 USUAL_WINDOW = {2: (128,), 3: (64,)}
 LENGTHS = ("steps", "epochs", "minutes")  # of a run: one of them
@@ -37,7 +38,7 @@ class Data:
 
 @dataclass(frozen=True)
 class Training:
-    """How it is learnt. Exactly one of `steps`, `epochs`, `minutes` ends the run.
+    """How it is learnt. One of `steps`, `epochs`, `minutes` ends the run; ten minutes where none is given.
 
     `batch`: windows a step (0: the usual).
     `warmup`: share of the run in which the rate rises; then it falls as a cosine to `final_lr` of its peak.
@@ -168,6 +169,8 @@ def completed(recipe: Recipe, axes: int) -> Recipe:
     if len(window) != axes or min(window) < 1:
         raise RecipeFault(f"window is {list(window)}; expected one size, or {axes}, for images of {axes} axes")
     training = replace(recipe.training, batch=recipe.training.batch or USUAL_BATCH[axes])
+    if all(getattr(training, length) is None for length in LENGTHS):
+        training = replace(training, minutes=USUAL_MINUTES)
     data = replace(recipe.data, window=tuple(window))
     return replace(recipe, data=data, net=recipe.net or USUAL_NET[axes], training=training)
 

@@ -145,8 +145,8 @@ def loop(plan: Run, learner: Learner, training: Sequence, validation: Sequence) 
 def _total_steps(settings: Training, epoch: int) -> int | None:
     asked = [name for name in LENGTHS if getattr(settings, name) is not None]
     if len(asked) != 1:
-        raise RecipeFault(f"the length of the run is given by {' and '.join(asked) or 'nothing'}; "
-                          "expected exactly one of --steps, --epochs, --minutes")
+        raise RecipeFault(f"the length of the run is given by {' and '.join(asked)}; "
+                          "expected one of --steps, --epochs, --minutes")
     if getattr(settings, asked[0]) <= 0:
         raise RecipeFault(f"--{asked[0]} is {getattr(settings, asked[0])}; expected more than 0")
     if settings.epochs is not None:
@@ -168,8 +168,8 @@ def _finished(learner: Learner, settings: Training, total: int | None, clock: "_
 def _mean_finite(losses: list[Tensor], learner: Learner) -> float:
     mean = float(torch.stack(losses).mean())
     if not np.isfinite(mean):
-        raise UserError(f"the loss is {mean} at step {learner.step}: training stopped, the best model and the last state "
-                        "before it are kept; lower --lr, or use precision fp32, and go on with --resume")
+        raise UserError(f"the loss is {mean} at step {learner.step}: training stopped, the best model and the last "
+                        "state before it are kept; lower --lr or use --precision fp32, and go on with --resume")
     return mean
 
 

@@ -79,6 +79,7 @@ def denoise(
     axes: Literal["zyx", "tyx"] | None = None,
     pixel_size: float | None = None,
     float16: bool = False,
+    denoised_halves: Path | None = None,
     overwrite: bool = False,
     filters: FilterParameters = FilterParameters(),
     training: TrainingParameters = TrainingParameters(),
@@ -87,7 +88,7 @@ def denoise(
 
     Example: deice denoise halves/ -m run -o denoised
 
-    Writes DIR/<same name>.mrc; two halves give one output under their stem. Finished outputs are skipped.
+    Writes DIR/NAME.mrc for each input NAME; two halves give one output under their stem. Finished outputs are skipped.
     Extract particles from the raw data, never from denoised pictures.
 
     Parameters
@@ -112,6 +113,8 @@ def denoise(
         Å per pixel, where the header does not know or lies.
     float16
         Write 16-bit floating point (MRC mode 12).
+    denoised_halves
+        Folder for each half denoised by itself, as deice measure needs them for the removed noise.
     overwrite
         Denoise again what is finished.
     """
@@ -137,7 +140,8 @@ def denoise(
         estimator = choose_estimator(model, filters.named())
     outcomes = []
     with progress("denoising", len(scenes)) as bar:
-        for outcome in denoise_files(scenes, out, estimator, conditions, inputs=files, overwrite=overwrite, axes=axes,
+        for outcome in denoise_files(scenes, out, estimator, conditions, inputs=files, overwrite=overwrite,
+                                     halves=denoised_halves, axes=axes,
                                      pixel_size=pixel_size, float16=float16):
             outcomes.append(outcome)
             bar.advance()

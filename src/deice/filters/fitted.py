@@ -22,8 +22,9 @@ def best_gaussian(noisy: Tensor, truth: Tensor) -> tuple[Tensor, float]:
     correlation with `truth` (*space) is highest.
     """
     image, reference = _coefficients(noisy, truth)
-    cross = _smoothed_sums(image * reference, SIGMAS)
-    power = _smoothed_sums(image**2, SIGMAS * 2**0.5)  # a gain squared is that of σ·√2
+    sigmas = SIGMAS.to(image.device)
+    cross = _smoothed_sums(image * reference, sigmas)
+    power = _smoothed_sums(image**2, sigmas * 2**0.5)  # a gain squared is that of σ·√2
     best = int((cross**2 / power.clamp(min=torch.finfo(torch.float64).tiny)).argmax())
     sigma = float(SIGMAS[best])
     radius = cosine_radius(image.shape, image.device, torch.float64)
@@ -71,7 +72,7 @@ def _coefficients(noisy: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
 def _smoothed_sums(coefficients: Tensor, sigmas: Tensor) -> Tensor:
     """Σ gain·coefficients (*space) for Gaussians of all `sigmas` (s,) at once, axis by axis: (s,)."""
     *others, last = (
-        gaussian_gain(torch.arange(size, dtype=torch.float64)[:, None] / (2 * size) * sigmas, 1.0)
+        gaussian_gain(torch.arange(size, dtype=torch.float64, device=sigmas.device)[:, None] / (2 * size) * sigmas, 1.0)
         for size in coefficients.shape
     )  # (n, s) each: a Gaussian is the product of one factor per axis
     sums = coefficients @ last

@@ -61,12 +61,16 @@ def contrast_transfer(optics: Optics, frequency: Tensor, azimuth: Tensor | float
     frequency: cycles/Å.  azimuth: radians from +x to +y.
     Source: Rohou & Grigorieff 2015 (CTFFIND4), eq. 2 and 3.
     """
+    constant = math.radians(optics.phase_shift) + math.asin(optics.amplitude_contrast)
+    return -torch.sin(aberration(optics, frequency, azimuth) + constant)
+
+
+def aberration(optics: Optics, frequency: Tensor, azimuth: Tensor | float = 0.0) -> Tensor:
+    """Phase in radians by which the lens advances waves of `frequency` (cycles/Å), without the phase plate's."""
     wavelength = electron_wavelength(optics.kv)
     squared = frequency**2
     chi = math.pi * wavelength * _defocus_along(optics, azimuth) * squared
-    chi = chi - 0.5 * math.pi * 1e7 * optics.cs * wavelength**3 * squared**2
-    constant = math.radians(optics.phase_shift) + math.asin(optics.amplitude_contrast)
-    return -torch.sin(chi + constant)
+    return chi - 0.5 * math.pi * 1e7 * optics.cs * wavelength**3 * squared**2
 
 
 def envelope(optics: Optics, frequency: Tensor, azimuth: Tensor | float = 0.0) -> Tensor:

@@ -6,7 +6,7 @@ of neighbouring pixels is correlated. (That electrons deposit unequal energy is 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -46,6 +46,12 @@ def detector_named(name: str) -> Detector:
     if name not in DETECTORS:
         raise RecipeFault(f"detector {name!r} is unknown; expected one of {', '.join(DETECTORS)}")
     return DETECTORS[name]
+
+
+def binned(detector: Detector, by: int) -> Detector:
+    """`detector` seen through pixels that are the sums of `by` x `by` of its own (Fourier cropping: no more blur)."""
+    transferred = detector.mtf_at_nyquist ** (1 / by**2)
+    return replace(detector, mtf_at_nyquist=transferred, read_noise=detector.read_noise * by)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,5 +1,6 @@
 """Projected potentials: particles laid into the field of view, and the ice around them."""
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -25,7 +26,7 @@ def project(
     weights = torch.from_numpy(body.weights)
     for rotation, position in zip(rotations, positions, strict=True):
         in_plane = (body.sites @ rotation.T)[:, 1::-1] / pixel_size + position
-        _share_out(field, torch.from_numpy(in_plane), weights, shape)
+        share_out(field, torch.from_numpy(in_plane), weights, shape)
     frequency, _ = plane_frequencies(shape, pixel_size)
     spectrum = half_transform(field.reshape(*shape), axes=2)
     return spectrum * body.form(frequency) / (_triangle(shape) * pixel_size**2)
@@ -46,16 +47,17 @@ def ice(
     return spectrum
 
 
-def _share_out(field: Tensor, places: Tensor, weights: Tensor, shape: Sequence[int]) -> None:
-    """Add `weights` (n,) at `places` (n, 2) y, x to the flat, periodic `field`, bilinearly."""
+def share_out(field: Tensor, places: Tensor, weights: Tensor, shape: Sequence[int]) -> None:
+    """Add `weights` (n,) at `places` (n, axes of `shape`) to the flat, periodic `field`, linearly along each axis."""
     corner = places.floor()
     beyond = places - corner
-    row, column = corner.long().T
-    for down in (0, 1):
-        for right in (0, 1):
-            share = (beyond if down else 1 - beyond)[:, 0] * (beyond if right else 1 - beyond)[:, 1]
-            index = (row + down) % shape[0] * shape[1] + (column + right) % shape[1]
-            field.index_add_(0, index, share * weights)
+    corner = corner.long()
+    for steps in itertools.product((0, 1), repeat=len(shape)):
+        share, index = weights, torch.zeros_like(corner[:, 0])
+        for axis, (step, size) in enumerate(zip(steps, shape, strict=True)):
+            share = share * (beyond[:, axis] if step else 1 - beyond[:, axis])
+            index = index * size + (corner[:, axis] + step) % size
+        field.index_add_(0, index, share)
 
 
 def _triangle(shape: Sequence[int]) -> Tensor:

@@ -44,14 +44,19 @@ class Protein:
 
 
 @lru_cache(maxsize=8)
-def protein_family(seed: int, count: int = 4) -> tuple[Protein, ...]:
-    """`count` proteins of 100 kDa to 1 MDa, one per equal step of log mass; other seeds, other proteins."""
-    edges = np.geomspace(SMALLEST, LARGEST, count + 1)
+def protein_family(
+    seed: int, count: int = 4, masses: tuple[float, float] = (SMALLEST, LARGEST), largest_subunit: float = math.inf
+) -> tuple[Protein, ...]:
+    """`count` proteins within `masses` (Da), one per equal step of log mass; other seeds, other proteins.
+
+    largest_subunit: Da; heavier proteins are assemblies of at least so many subunits.
+    """
+    edges = np.geomspace(*masses, count + 1)
     bodies = []
     for index in range(count):
         rng = np.random.default_rng([seed, index])
         mass = math.exp(rng.uniform(math.log(edges[index]), math.log(edges[index + 1])))
-        possible = [s for s in SYMMETRIES if mass / copies_in(s) >= SMALLEST_SUBUNIT]
+        possible = [s for s in SYMMETRIES if SMALLEST_SUBUNIT <= mass / copies_in(s) <= largest_subunit]
         bodies.append(build_protein(mass, str(rng.choice(possible)), rng))
     return tuple(bodies)
 

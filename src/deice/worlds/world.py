@@ -1,13 +1,20 @@
 """What a simulated world is made of: specimen, lens, detector, exposure."""
 
 import difflib
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from deice.errors import RecipeFault
 from deice.ops.ctf import Optics
 from deice.worlds.detector import Detector, detector_named
+
+if TYPE_CHECKING:
+    from deice.worlds.tomogram_world import TomogramWorld
+
+Settings = TypeVar("Settings", "World", "TomogramWorld")
+Limit = tuple[str, Any, bool, str]  # name, value, whether it is possible, what would be
 
 
 @dataclass(frozen=True)
@@ -46,51 +53,71 @@ class World:
     drift: float = 0.0
 
     def __post_init__(self) -> None:
-        for name, value, ok, expected in [
+        refuse_impossible([
             ("size", self.size, len(self.size) == 2 and min(self.size) >= 32, "two numbers of 32 pixels or more"),
-            ("pixel size", self.pixel_size, 0.1 <= self.pixel_size <= 50, "0.1 to 50 Å"),
-            ("dose", self.dose, 0 < self.dose <= 1e6, "above 0, at most 1000000 electrons/Å²"),
-            ("frames", self.frames, self.frames >= 2, "2 or more, one for each half"),
-            ("defocus", self.defocus, len(self.defocus) == 2 and -20 <= min(self.defocus) <= max(self.defocus) <= 20,
-             "one or two numbers in µm, -20 to 20, positive under focus"),
-            ("voltage", self.optics.kv, 10 <= self.optics.kv <= 3000, "10 to 3000 kV"),
-            ("proteins", self.proteins, self.proteins >= 0, "0 or more"),
-            ("mass of the map", self.map_mass, self.map_mass is None or self.map_mass > 0, "above 0 kDa"),
-            ("coverage", self.coverage, 0 <= self.coverage <= 1, "0 to 1"),
-            ("crowding", self.crowding, 0 <= self.crowding <= 1, "0 to 1"),
+            *shared_limits(self),
             ("ice thickness", self.ice_thickness, 0 <= self.ice_thickness <= 5000, "0 to 5000 Å"),
             ("drift", self.drift, 0 <= self.drift <= 200, "0 to 200 Å"),
-        ]:  # fmt: skip
-            if not ok:
-                raise RecipeFault(f"{name} {value} is impossible; expected {expected}")
+        ])  # fmt: skip
 
     @property
     def rate(self) -> float:
         """Electrons per pixel and frame, on average."""
         return self.dose * self.pixel_size**2 / self.frames
 
+    @staticmethod
+    def complete(settings: dict[str, Any]) -> None:
+        """Bring values as a user writes them to this class's types: one size or two, a map's path."""
+        if "size" in settings:
+            settings["size"] = _pair(settings["size"])
+        maps = settings.get("map")
+        if isinstance(maps, (list, tuple)) and len(maps) != 1:
+            raise RecipeFault(f"{len(maps)} maps for a picture; expected one: several go into tomograms only")
+        if maps is not None:
+            settings["map"] = Path(maps[0] if isinstance(maps, (list, tuple)) else maps)
 
-def world_of(world: World | None = None, **settings: Any) -> World:
-    """`world` (the default one) with `settings`: fields of World, and kv, for short; sizes and ranges as one number
-    or two, the detector by name.
+
+def refuse_impossible(limits: Iterable[Limit]) -> None:
+    """RecipeFault for the first value that its limit excludes."""
+    for name, value, possible, expected in limits:
+        if not possible:
+            raise RecipeFault(f"{name} {value} is impossible; expected {expected}")
+
+
+def shared_limits(world: "World | TomogramWorld") -> list[Limit]:
+    """What holds for a world of any kind."""
+    return [
+        ("pixel size", world.pixel_size, 0.1 <= world.pixel_size <= 50, "0.1 to 50 Å"),
+        ("dose", world.dose, 0 < world.dose <= 1e6, "above 0, at most 1000000 electrons/Å²"),
+        ("frames", world.frames, world.frames >= 2, "2 or more, one for each half"),
+        ("defocus", world.defocus, len(world.defocus) == 2 and -20 <= min(world.defocus) <= max(world.defocus) <= 20,
+         "one or two numbers in µm, -20 to 20, positive under focus"),
+        ("voltage", world.optics.kv, 10 <= world.optics.kv <= 3000, "10 to 3000 kV"),
+        ("proteins", world.proteins, world.proteins >= 0, "0 or more"),
+        ("mass of the map", world.map_mass, world.map_mass is None or world.map_mass > 0, "above 0 kDa"),
+        ("coverage", world.coverage, 0 <= world.coverage <= 1, "0 to 1"),
+        ("crowding", world.crowding, 0 <= world.crowding <= 1, "0 to 1"),
+    ]  # fmt: skip
+
+
+def world_of(world: Settings, **settings: Any) -> Settings:
+    """`world` with `settings`: its fields, and kv, for short; sizes and ranges as one number or more, the detector by
+    name.
 
     Raises RecipeFault for an unknown setting, naming the nearest known one, and for an impossible value.
     """
-    world = world or World()
-    known = [f.name for f in fields(World)] + ["kv"]
+    known = [f.name for f in fields(world)] + ["kv"]
     for name in settings:
         if name not in known:
             nearest = difflib.get_close_matches(name, known, 1, cutoff=0)[0]
             raise RecipeFault(f"setting {name!r} is unknown; did you mean {nearest!r}?")
     if "kv" in settings:
         settings["optics"] = replace(settings.get("optics", world.optics), kv=settings.pop("kv"))
-    for name in ("size", "defocus"):
-        if name in settings:
-            settings[name] = _pair(settings[name])
+    if "defocus" in settings:
+        settings["defocus"] = _pair(settings["defocus"])
     if isinstance(settings.get("detector"), str):
         settings["detector"] = detector_named(settings["detector"])
-    if settings.get("map") is not None:
-        settings["map"] = Path(settings["map"])
+    world.complete(settings)
     return replace(world, **settings)
 
 
