@@ -17,7 +17,7 @@ def pack(
     seed: int = 0,
     axes: Literal["zyx"] | None = None,
     overwrite: bool = False,
-    json: str | None = None,
+    json: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
 ) -> None:
     """Images to the headerless .bin pairs of the streaming format.
 
