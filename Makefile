@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup demo test check gpu clean
+.PHONY: setup demo test check gpu docs clean
 
 setup: $(READY)
 
@@ -26,6 +26,10 @@ check: setup
 
 gpu:
 	$(PYTHON) -m pytest -m gpu
+
+docs: setup
+	$(BIN)/python docs/make_cli.py
+	$(BIN)/python docs/make_tree.py
 
 clean:
 	rm -rf .venv demo dist

@@ -1,0 +1,42 @@
+"""Writes docs/cli.md: what `deice --help` and `deice VERB --help` print, 100 columns wide."""
+
+import io
+from pathlib import Path
+
+from rich.console import Console
+
+from deice.cli import VERBS, build_app
+
+PAGE = Path(__file__).with_name("cli.md")
+COLUMNS = 100
+
+
+def help_text(*verb: str) -> str:
+    """What `deice VERB --help` prints, without colours and without spaces at the ends of lines."""
+    screen = io.StringIO()
+    console = Console(file=screen, width=COLUMNS, color_system=None, force_terminal=False, legacy_windows=False)
+    build_app(*verb).help_print(list(verb), console=console)
+    return "\n".join(line.rstrip() for line in screen.getvalue().strip().splitlines())
+
+
+def page() -> str:
+    """The whole page as Markdown."""
+    parts = [
+        "# The command line",
+        "This page is what the program itself prints; `make docs` writes it anew.",
+        "Exit codes: 0 done · 2 the input is at fault (one line: what was found, what was expected, what to do) · "
+        "3 some files of a batch failed, each is named, the others are done · 1 our fault, with a traceback. "
+        "Progress and warnings go to stderr; `--json -` writes figures to stdout.",
+        _block(help_text()),
+    ]
+    for verb in VERBS:
+        parts += [f"## deice {verb}", _block(help_text(verb))]
+    return "\n\n".join(parts) + "\n"
+
+
+def _block(text: str) -> str:
+    return f"```text\n{text}\n```"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
