@@ -43,7 +43,7 @@ def measure(
     truth
         Folder of noiseless images with the same file names.
     halves
-        Folder of the raw halves, <name>_EVN and <name>_ODD (or _half1, _half2, or even/ and odd/).
+        Folder of the raw halves, NAME_EVN and NAME_ODD (or _half1, _half2, or even/ and odd/).
     denoised_halves
         Folder of the halves denoised one by one, named alike.
     noisy
