@@ -137,7 +137,7 @@ def test_noise_does_not_change_with_the_scene_asked_first():
 
 def test_default_signal_to_noise_is_that_of_real_micrographs():
     """0.01 to 0.02 per pixel of the full average at 40 electrons/Å², 1.5 Å, in the mean over families."""
-    values = [Exposure(world_of(size=512, proteins=family), 0, family).signal_to_noise for family in range(6)]
+    values = [Exposure(world_of(World(), size=512, proteins=family), 0, family).signal_to_noise for family in range(6)]
     assert 0.01 < np.mean(values) < 0.02
 
 
@@ -169,7 +169,7 @@ def test_contrast_grows_with_defocus():
 
 
 def test_detectors_have_names():
-    assert world_of(detector="integrating").detector == DETECTORS["integrating"]
+    assert world_of(World(), detector="integrating").detector == DETECTORS["integrating"]
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ def test_detectors_have_names():
 )
 def test_impossible_worlds_are_refused(settings, said):
     with pytest.raises(RecipeFault, match=said):
-        world_of(**settings)
+        world_of(World(), **settings)
 
 
 def test_too_much_matter_is_refused():

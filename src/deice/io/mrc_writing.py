@@ -24,6 +24,7 @@ from deice.version import __version__
 SUFFIXES = (".mrc", ".mrcs", ".map", ".rec", ".st", ".ali")
 MRC_VERSION = 20141  # the revision of MRC2014 that has mode 12, float16
 FLOAT16_END = 65504
+MODES = {1: 0, 2: 12, 4: 2}  # bytes per pixel: int8, float16, float32
 
 
 def write(
@@ -33,8 +34,11 @@ def write(
     float16: bool = False,
     label: str = "",
     axes: str | None = None,
+    int8: bool = False,
 ) -> None:
     """Write `image`, an Image of one view or an array (y, x) or (z, y, x), as float32 or float16 MRC.
+
+    int8: as signed bytes (mode 0) instead, for labels of 0 to 127.
 
     A movie (t, y, x) is written as a stack of frames with axes="tyx".  geometry: the Image's own where not given.
     label: what made the picture; version and date are added.
@@ -45,7 +49,7 @@ def write(
         image = image.views if axes == "tyx" else _only_view(path, image)
     elif not hasattr(image, "shape"):
         image = np.asarray(image)
-    with create(path, image.shape, geometry, float16, label, axes) as data, np.errstate(over="ignore"):
+    with create(path, image.shape, geometry, float16, label, axes, int8) as data, np.errstate(over="ignore"):
         rows = max(1, BLOCK // max(1, image.shape[-1]))
         for number in np.ndindex(*image.shape[:-2]):
             frame = image[number] if number else image
@@ -61,6 +65,7 @@ def create(
     float16: bool = False,
     label: str = "",
     axes: str | None = None,
+    int8: bool = False,
 ) -> Generator[np.ndarray, None, None]:
     """The writable, mapped pixels (*shape) of a new MRC file, to be filled block by block inside a `with`.
 
@@ -75,7 +80,7 @@ def create(
         raise UserError(
             f"{path}: an image of shape {shape} has no place in an MRC file; expected (y, x) or (z, y, x)"
         )
-    dtype = np.dtype("<f2" if float16 else "<f4")
+    dtype = np.dtype("i1" if int8 else "<f2" if float16 else "<f4")
     temporary = _reserve(path, HEADER_DTYPE.itemsize + int(np.prod(shape)) * dtype.itemsize)
     try:
         data = np.memmap(temporary, dtype, "r+", offset=HEADER_DTYPE.itemsize, shape=shape)
@@ -133,7 +138,7 @@ def _header(path: Path, data: np.ndarray, geometry: Geometry, label: str, axes: 
     sections, rows, columns = (1, *data.shape)[-3:]
     header["nx"], header["ny"], header["nz"] = columns, rows, sections
     header["mx"], header["my"], header["mz"] = columns, rows, sections if volume else 1
-    header["mode"] = 12 if data.dtype.itemsize == 2 else 2
+    header["mode"] = MODES[data.dtype.itemsize]
     header["ispg"] = 1 if volume else 0
     for axis, start, voxel, origin in zip(
         "xyz", geometry.nstart, _voxel_size(geometry), geometry.origin, strict=True

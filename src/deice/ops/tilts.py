@@ -2,7 +2,7 @@
 
 Signs: at the tilt θ a point (x, z), counted from the centre of the volume, is seen at u = x cos θ + z sin θ; y stays.
 The centre of n voxels, and of n pixels, is number n // 2. The picture's transform at the frequency κ is that of the
-volume at (kx, kz) = κ (cos θ, sin θ) (Bracewell 1956): tilts from -60° to 60° leave the wedge |kx| < |kz| / tan 60° empty.
+volume at (kx, kz) = κ (cos θ, sin θ) (Bracewell 1956): tilts from -60° to 60° leave |kx| < |kz| / tan 60° empty.
 
 Rows of y never meet, so everything works on a few rows at a time, and both ways are sums over the frequencies along x:
 exact for what voxels can hold, with no interpolation between them, and each the adjoint of the other.
@@ -18,16 +18,18 @@ from torch import Tensor
 
 from deice.ops.fourier import conjugate_weight
 
-MARGIN = 16  # pixels of the picture beyond what the volume needs, over which it fades
-
 
 @dataclass(frozen=True)
 class Tilts:
-    """angles: degrees, growing, within ±80.  depth, length: voxels of the volume along z and x."""
+    """angles: degrees, growing, within ±80.  depth, length: voxels of the volume along z and x.
+
+    margin: pixels of each picture beyond what the volume needs, over which it fades.
+    """
 
     angles: tuple[float, ...]
     depth: int
     length: int
+    margin: int = 16
 
     @property
     def width(self) -> int:
@@ -41,7 +43,7 @@ class Tilts:
         """
         spectrum = torch.fft.rfft(block, dim=2).permute(2, 0, 1)
         spectrum = spectrum * (conjugate_weight((self.length,), block) / self.length)[:, None, None]
-        seen = torch.bmm(self._shear(self.length).conj(), spectrum)
+        seen = torch.bmm(self._shear_forward.conj(), spectrum)
         pictures = block.new_empty(len(self.angles), block.shape[1], self.width)
         for number, angle in enumerate(self._radians):
             cosine, sine = self._waves(angle, self.length, _centred(self.width))
@@ -58,13 +60,14 @@ class Tilts:
         rows, period = series.shape[1], self._period
         seen = torch.zeros(period // 2 + 1, len(self.angles), rows, dtype=torch.complex64, device=series.device)
         for number, angle in enumerate(self._radians):
-            picture = _weighted(series[number]) * self._spans[number] / math.cos(angle)
+            picture = _weighted(series[number] * _fading(self.width, self.margin))
             reach = self._reach(angle)
             first = self.width // 2 - reach
             cosine, sine = self._waves(angle, period, _centred(2 * reach))
-            picture = picture[:, first : first + 2 * reach] * _fading(2 * reach)
+            weight = _fading(2 * reach, self.margin) * self._spans[number] / math.cos(angle)
+            picture = picture[:, first : first + 2 * reach] * weight
             seen[: len(cosine), number] = torch.complex(cosine @ picture.T, -sine @ picture.T)
-        spectrum = torch.bmm(self._shear(period).transpose(1, 2), seen)
+        spectrum = torch.bmm(self._shear_back.transpose(1, 2), seen)
         return torch.fft.irfft(spectrum.permute(1, 2, 0), n=period, dim=2)[..., : self.length].contiguous()
 
     @property
@@ -86,17 +89,21 @@ class Tilts:
         return 0.5 * (self.length * math.cos(angle) + self.depth * abs(math.sin(angle)))
 
     def _reach(self, angle: float) -> int:
-        return math.ceil(self._half(angle)) + MARGIN
+        return math.ceil(self._half(angle)) + self.margin
+
+    @cached_property
+    def _shear_forward(self) -> Tensor:
+        return self._shear(self.length)
+
+    @cached_property
+    def _shear_back(self) -> Tensor:
+        return self._shear(self._period)
 
     def _shear(self, period: int) -> Tensor:
-        """exp(2πi k (z tan θ - centre of x) / period), (k, t, z): a layer at z is seen z tan θ voxels further along x."""
-        cached = self.__dict__.setdefault("_shears", {})
-        if period not in cached:
-            k = torch.arange(period // 2 + 1, dtype=torch.float64)[:, None, None]
-            slope = torch.tensor([math.tan(angle) for angle in self._radians], dtype=torch.float64)[:, None]
-            turns = k * (slope * _centred(self.depth) - self.length // 2) / period
-            cached[period] = _unit(turns)
-        return cached[period]
+        """exp(2πi k (z tan θ - centre of x) / period), (k, t, z): a layer at z is seen z tan θ voxels along x."""
+        k = torch.arange(period // 2 + 1, dtype=torch.float64)[:, None, None]
+        slope = torch.tensor([math.tan(angle) for angle in self._radians], dtype=torch.float64)[:, None]
+        return _unit(k * (slope * _centred(self.depth) - self.length // 2) / period)
 
     @staticmethod
     def _waves(angle: float, period: int, u: Tensor) -> tuple[Tensor, Tensor]:
@@ -116,15 +123,14 @@ def _centred(size: int) -> Tensor:
     return torch.arange(size, dtype=torch.float64) - size // 2
 
 
-def _fading(size: int) -> Tensor:
+def _fading(size: int, margin: int) -> Tensor:
     """1 inside, linearly to 0 over the margin at both ends, (size,)."""
     from_end = torch.minimum(torch.arange(size), torch.arange(size).flip(0)) + 0.5
-    return (from_end / MARGIN).clamp(max=1).float()
+    return (from_end / margin).clamp(max=1).float()
 
 
 def _weighted(picture: Tensor) -> Tensor:
-    """`picture` (y, u) times |κ| in cycles per pixel along u; rows go to 0 at their ends, where they are padded."""
+    """`picture` (y, u) times |κ| in cycles per pixel along u, padded with 0 to twice its width."""
     size = picture.shape[1]
-    faded = picture * _fading(size)
     ramp = torch.fft.rfftfreq(2 * size)
-    return torch.fft.irfft(torch.fft.rfft(faded, n=2 * size) * ramp, n=2 * size)[:, :size]
+    return torch.fft.irfft(torch.fft.rfft(picture, n=2 * size) * ramp, n=2 * size)[:, :size]

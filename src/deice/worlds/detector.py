@@ -83,7 +83,7 @@ def build_camera(detector: Detector, size: tuple[int, int], seed: int) -> Camera
 
 def transfer(detector: Detector, shape: Sequence[int]) -> Tensor:
     """The modulation transfer function on the half transform of a field of `shape`: 1 at zero."""
-    return _gaussian(detector, frequency_radius(shape))
+    return transfer_at(detector, frequency_radius(shape))
 
 
 def record(
@@ -96,7 +96,7 @@ def record(
     """
     if detector.kind == "counting":
         return torch.poisson(rate * sensitivity, generator=rng)
-    charge = filter_radially(torch.poisson(rate, generator=rng), lambda f: _gaussian(detector, f), axes=2)
+    charge = filter_radially(torch.poisson(rate, generator=rng), lambda f: transfer_at(detector, f), axes=2)
     noise = torch.randn(rate.shape, generator=rng) * detector.read_noise * frames**0.5
     return charge * sensitivity + noise
 
@@ -109,7 +109,8 @@ def noise_variance(detector: Detector, rate: float, frames: int) -> float:
     return (rate * spread + detector.read_noise**2) / frames
 
 
-def _gaussian(detector: Detector, frequency: Tensor) -> Tensor:
+def transfer_at(detector: Detector, frequency: Tensor) -> Tensor:
+    """The modulation transfer function at `frequency` (cycles per pixel, any shape): 1 at zero."""
     return detector.mtf_at_nyquist ** ((2 * frequency) ** 2)
 
 

@@ -139,17 +139,22 @@ class Exposure:
         return field[rows, columns].contiguous()
 
     def _generator(self, stream: int) -> torch.Generator:
-        state = np.random.SeedSequence([self.seed, self.index, stream]).generate_state(1, np.uint64)
-        return torch.Generator().manual_seed(int(state[0]) >> 1)
+        return generator(self.seed, self.index, stream)
+
+
+def generator(*key: int) -> torch.Generator:
+    """Random numbers of their own for every `key`."""
+    state = np.random.SeedSequence(key).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(state[0]) >> 1)
 
 
 def signal_to_noise(truth: np.ndarray, noise_variance: float, pixel_size: float) -> float:
-    """Variance of the `truth` (y, x) finer than 500 Å over the `noise_variance` of a pixel of the full average.
+    """Variance of the `truth` (*space) finer than 500 Å over the `noise_variance` of a pixel of the full average.
 
     pixel_size: Å. Slower variations (ice thickness, illumination) are not what particles look like.
     """
     centred = torch.from_numpy(truth - truth.mean())
-    fine = filter_radially(centred, lambda frequency: (frequency >= pixel_size / LOWEST).float(), axes=2)
+    fine = filter_radially(centred, lambda frequency: (frequency >= pixel_size / LOWEST).float(), axes=truth.ndim)
     return float(fine.double().var() / noise_variance)
 
 

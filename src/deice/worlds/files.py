@@ -1,8 +1,6 @@
 """A set of simulated pictures, in memory or as files."""
 
-import csv
-import json
-import os
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -13,11 +11,15 @@ import numpy as np
 from deice.errors import RecipeFault
 from deice.image import Image
 from deice.io import create, writable_folder, write
-from deice.version import __version__
+from deice.worlds.cell import kinds_of
 from deice.worlds.exposure import Exposure
+from deice.worlds.records import refuse_another_world, settings_of, write_json, write_rows
+from deice.worlds.tomogram import Tomogram
+from deice.worlds.tomogram_files import describe_tomogram, write_tomogram
+from deice.worlds.tomogram_world import TomogramWorld
 from deice.worlds.world import World, world_of
 
-KINDS = ("micrographs", "movies")
+KINDS = ("micrographs", "movies", "tomograms")
 
 
 def simulate(
@@ -25,70 +27,88 @@ def simulate(
     n: int = 4,
     out: Path | str | None = None,
     seed: int = 0,
-    world: World | None = None,
+    world: World | TomogramWorld | None = None,
     **settings: Any,
-) -> list[Exposure]:
+) -> list[Exposure] | list[Tomogram]:
     """`n` simulated pictures with a known truth; with `out` also as files in that folder.
 
-    kind: "micrographs" (averages and their halves) or "movies" (raw frames and a gain reference).
-    settings: whatever differs from `world` (by default World()): size, pixel_size, dose, proteins, detector, …
-    Each Exposure computes what it is asked for: .truth (y, x), .halves() (2, y, x), .movie() (t, y, x).
+    kind: "micrographs" (averages and their halves), "movies" (raw frames and a gain reference) or "tomograms".
+    settings: whatever differs from `world` (by default World() or TomogramWorld()): size, pixel_size, dose, …
+    Each Exposure computes what it is asked for: .truth (y, x), .halves() (2, y, x), .movie() (t, y, x);
+    each Tomogram .truth (z, y, x), .halves() (2, z, y, x), .density and .labels (z, y, x).
     Raises RecipeFault for an unknown or impossible setting, FileFault where files cannot be written.
     """
-    world = world_of(world, **settings)
-    for _ in exposures(kind, n, out, seed, world):
-        pass
-    return [Exposure(world, seed, index) for index in range(n)]
+    world = world_of(world or default_world(kind), **settings)
+    deque(exposures(kind, n, out, seed, world), maxlen=0)
+    if isinstance(world, World):
+        return [Exposure(world, seed, index) for index in range(n)]
+    return [Tomogram(world, seed, index) for index in range(n)]
 
 
-def exposures(kind: str, n: int, out: Path | str | None, seed: int, world: World) -> Iterator[Exposure]:
-    """The same one by one, each written under `out` (unless that is None) before it is yielded.
-
-    Files of `out`: KIND/<stem>.mrc, truth/, truth_with_ice/<stem>.mrc, halves/<stem>_EVN.mrc and _ODD.mrc,
-    coordinates/<stem>.csv (pixels and RELION's angles), and world.json, with all that was set; for movies gain.mrc
-    (multiplies) and drift/<stem>.csv. Movies are raw: not yet multiplied by the gain, with defects.
-    """
+def default_world(kind: str) -> World | TomogramWorld:
+    """What pictures of this kind are made of where nothing else is said; RecipeFault for a kind that is none."""
     if kind not in KINDS:
         raise RecipeFault(f"{kind!r} cannot be simulated; expected one of {', '.join(KINDS)}")
+    return TomogramWorld() if kind == "tomograms" else World()
+
+
+def exposures(
+    kind: str, n: int, out: Path | str | None, seed: int, world: World | TomogramWorld
+) -> Iterator[Exposure | Tomogram]:
+    """The same one by one, each written under `out` (unless that is None) before it is yielded.
+
+    Files of `out`: KIND/<stem>.mrc, truth/<stem>.mrc, halves/<stem>_EVN.mrc and _ODD.mrc, coordinates/<stem>.csv
+    (pixels and RELION's angles), and world.json, with all that was set; for micrographs and movies truth_with_ice/;
+    for movies gain.mrc (multiplies) and drift/<stem>.csv; for tomograms scene/, labels/<stem>.mrc, tilts/<stem>.tlt.
+    Movies are raw: not yet multiplied by the gain, with defects.
+    """
+    if type(default_world(kind)) is not type(world):
+        raise RecipeFault(f"a {type(world).__name__} has no {kind}; expected a {type(default_world(kind)).__name__}")
     if n < 1 or seed < 0:
         raise RecipeFault(f"n {n}, seed {seed}; expected n of 1 or more and seed of 0 or more")
     folder = None if out is None else Path(out)
     if folder is not None:
-        _ = Exposure(world).scene.species  # a map that cannot be read is found before anything is written
-        _refuse_another_world(folder, kind, seed, world)
+        # a map that cannot be read is found before anything is written
+        _ = Exposure(world).scene.species if isinstance(world, World) else kinds_of(world)
+        refuse_another_world(folder, kind, seed, world)
         writable_folder(folder)
     described = []
     for index in range(n):
-        exposure = Exposure(world, seed, index)
+        picture = Exposure(world, seed, index) if isinstance(world, World) else Tomogram(world, seed, index)
         if folder is not None:
             stem = f"{kind[:-1]}_{index + 1:04d}"
-            if kind == "movies" and index == 0:
-                write(folder / "gain.mrc", exposure.camera.reference, exposure.geometry, label="simulated gain")
-            _write_exposure(folder, kind, stem, exposure)
-            described.append({"name": stem, **describe(exposure)})
-            _write_json(folder / "world.json", _settings(kind, seed, world) | {"pictures": described})
-        yield exposure
+            if isinstance(picture, Exposure):
+                _write_exposure(folder, kind, stem, picture)
+            else:
+                picture = write_tomogram(folder, stem, picture)
+            described.append({"name": stem, **describe(picture)})
+            write_json(folder / "world.json", settings_of(kind, seed, world) | {"pictures": described})
+        yield picture
 
 
-def describe(exposure: Exposure) -> dict[str, Any]:
+def describe(picture: Exposure | Tomogram) -> dict[str, Any]:
     """What was drawn for this picture: lens, number of particles, signal/noise; plain values for JSON."""
+    if isinstance(picture, Tomogram):
+        return describe_tomogram(picture)
     return {
-        "particles": len(exposure.scene.particles),
-        "signal_to_noise": exposure.signal_to_noise,
-        "optics": asdict(exposure.scene.optics),
+        "particles": len(picture.scene.particles),
+        "signal_to_noise": picture.signal_to_noise,
+        "optics": asdict(picture.scene.optics),
     }
 
 
 def _write_exposure(folder: Path, kind: str, stem: str, exposure: Exposure) -> None:
     geometry = exposure.geometry
+    if kind == "movies" and exposure.index == 0:
+        write(folder / "gain.mrc", exposure.camera.reference, geometry, label="simulated gain")
     write(folder / "truth" / f"{stem}.mrc", exposure.truth, geometry, label="simulated truth")
     write(folder / "truth_with_ice" / f"{stem}.mrc", exposure.truth_with_ice, geometry, label="truth and ice")
-    _write_rows(folder / "coordinates" / f"{stem}.csv", [asdict(p) for p in exposure.scene.particles],
+    write_rows(folder / "coordinates" / f"{stem}.csv", [asdict(p) for p in exposure.scene.particles],
                 ["x", "y", "name", "rot", "tilt", "psi"])  # fmt: skip
     if kind == "movies":
         halves = _write_movie(folder / kind / f"{stem}.mrc", exposure)
         steps = [{"frame": t, "x": float(x), "y": float(y)} for t, (y, x) in enumerate(exposure.scene.drift)]
-        _write_rows(folder / "drift" / f"{stem}.csv", steps, ["frame", "x", "y"])
+        write_rows(folder / "drift" / f"{stem}.csv", steps, ["frame", "x", "y"])
     else:
         halves = exposure.halves()
         write(folder / kind / f"{stem}.mrc", exposure.average(halves), label="simulated micrograph")
@@ -111,40 +131,3 @@ def _write_movie(path: Path, exposure: Exposure) -> Image:
             sums[number % 2] += corrected
     counts = np.array([(world.frames + 1) // 2, world.frames // 2])
     return Image((sums / counts[:, None, None]).astype(np.float32), exposure.geometry)
-
-
-def _settings(kind: str, seed: int, world: World) -> dict[str, Any]:
-    settings = asdict(world)
-    settings["map"] = None if world.map is None else str(world.map)
-    for drawn in ("defocus", "astigmatism", "astigmatism_angle"):
-        del settings["optics"][drawn]  # each picture has its own
-    return {"deice": __version__, "kind": kind, "seed": seed, "world": settings}
-
-
-def _refuse_another_world(folder: Path, kind: str, seed: int, world: World) -> None:
-    """Pictures of two worlds in one folder would be told apart by nobody."""
-    path = folder / "world.json"
-    if not path.exists():
-        return
-    wanted = json.loads(json.dumps(_settings(kind, seed, world)))
-    try:
-        found = json.loads(path.read_text())
-    except ValueError:
-        found = {}
-    if any(found.get(key) != wanted[key] for key in ("kind", "seed", "world")):
-        raise RecipeFault(f"{path} describes another world; expected the same settings: choose an empty folder")
-
-
-def _write_rows(path: Path, rows: list[dict[str, Any]], columns: list[str]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({k: f"{v:.3f}" if isinstance(v, float) else v for k, v in row.items()})
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    temporary.write_text(json.dumps(content, indent=2) + "\n")
-    os.replace(temporary, path)

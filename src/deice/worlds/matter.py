@@ -2,7 +2,7 @@
 
 Potentials are sums over isolated, neutral atoms (chemical bonds lower them by about a tenth):
 mean inner potential = 47.878 V Å² · sum of f(0) / volume, with the electron scattering factors f(0) at zero
-angle of Peng et al. 1996 in Å: H 0.529, C 2.509, N 2.214, O 1.983, S 5.160.
+angle of Peng et al. 1996 in Å: H 0.529, C 2.509, N 2.214, O 1.983, P 5.488, S 5.160, Au 10.573.
 """
 
 import math
@@ -25,6 +25,15 @@ ICE_POTENTIAL = POTENTIAL_PER_SCATTERING * WATER_SCATTERING / WATER_VOLUME
 PROTEIN_POTENTIAL = POTENTIAL_PER_SCATTERING * RESIDUE_SCATTERING / RESIDUE_VOLUME  # 7.94 V
 EXCESS_POTENTIAL = PROTEIN_POTENTIAL - ICE_POTENTIAL  # 3.4 V: why a protein is seen in ice at all
 
+LIPID_AREA = 64.0  # Å² per lipid of a leaflet; this and the next four: fluid PC (Nagle & Tristram-Nagle 2000)
+HEAD_VOLUME, CH2_VOLUME, CH3_VOLUME = 319.0, 28.0, 57.0  # Å³
+HEADS_APART, TAILS_THICK = 38.3, 28.5  # Å across the bilayer, from phosphate to phosphate and of the hydrocarbons
+HEAD_SCATTERING, CH2_SCATTERING, CH3_SCATTERING = 58.2, 3.567, 4.096  # Å, of C10H18NO8P, CH2 and CH3
+
+GOLD_POTENTIAL = POTENTIAL_PER_SCATTERING * 10.573 * 0.0590 - ICE_POTENTIAL  # 25.4 V over ice; 0.0590 atoms per Å³
+# Å, 300 kV: elastic cross-section 1.31e-3 nm² (Langmore & Smith 1992); what gold scatters misses the aperture
+GOLD_FREE_PATH = 129.0
+
 # Å, standard deviation per axis of a residue's atoms about their centre, with the atoms' own width
 RESIDUE_WIDTH = 1.6
 # displaced solvent as a Gaussian of the residue's volume (Fraser, MacRae & Suzuki 1978)
@@ -45,6 +54,29 @@ def residue_form(frequency: Tensor) -> Tensor:
 def point_form(frequency: Tensor) -> Tensor:
     """A point's Fourier transform: 1 everywhere (the voxels of a map carry their own blur)."""
     return torch.ones_like(frequency)
+
+
+def bilayer(distance: Tensor, blur: float) -> Tensor:
+    """Potential in V, less that of ice, at `distance` (Å, any shape) from the middle of a membrane.
+
+    Two leaflets of lipid: head groups are dense, the ends of the tails are not; each part's potential is its atoms'
+    over its volume, its place and width those of diffraction (Nagle & Tristram-Nagle 2000).
+    blur: Å, standard deviation of what the voxels blur besides.
+    """
+    heads = POTENTIAL_PER_SCATTERING * HEAD_SCATTERING - ICE_POTENTIAL * HEAD_VOLUME
+    tails = POTENTIAL_PER_SCATTERING * CH2_SCATTERING / CH2_VOLUME - ICE_POTENTIAL
+    ends = POTENTIAL_PER_SCATTERING * CH3_SCATTERING / CH3_VOLUME - ICE_POTENTIAL - tails
+    width = math.hypot(3.0, blur)  # Å
+    head_groups = sum(_bell(distance - side * HEADS_APART / 2, width) for side in (-1, 1)) * heads / LIPID_AREA
+    methyls = _bell(distance, width) * ends * 4 * CH3_VOLUME / LIPID_AREA  # two tails in each of two leaflets
+    edge = math.hypot(2.4, blur) * math.sqrt(2)
+    core = torch.erf((distance + TAILS_THICK / 2) / edge) - torch.erf((distance - TAILS_THICK / 2) / edge)
+    return head_groups + methyls + 0.5 * tails * core
+
+
+def _bell(distance: Tensor, width: float) -> Tensor:
+    """Gaussian of integral 1."""
+    return torch.exp(-0.5 * (distance / width) ** 2) / (width * math.sqrt(2 * math.pi))
 
 
 def ice_spectrum(frequency: Tensor, thickness: float, dose: float) -> Tensor:

@@ -13,7 +13,7 @@ from deice.worlds.detector import Detector, detector_named
 if TYPE_CHECKING:
     from deice.worlds.tomogram_world import TomogramWorld
 
-Settings = TypeVar("Settings", "World", "TomogramWorld")
+Settings = TypeVar("Settings", bound="World | TomogramWorld")
 Limit = tuple[str, Any, bool, str]  # name, value, whether it is possible, what would be
 
 
