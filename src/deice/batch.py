@@ -62,16 +62,17 @@ def denoise_scene(
         _say_if_alone(scene, estimator, image)
     if pixel_size is not None:
         image = replace(image, geometry=image.geometry.with_pixel_size(pixel_size))
-    elif image.pixel_size is None:
-        log.warning("%s: the header gives no pixel size; the output keeps the header as it is", scene.name)
+    unknown = image.pixel_size is None
     with create(path, image.space, image.geometry, float16, describe(estimator)) as data:
         if not float16:
             denoise_into(data, image, estimator, conditions)
-            return
-        with _scratch(path.parent, image.space) as canvas:
-            denoise_into(canvas, image, estimator, conditions)
-            for row in range(len(canvas)):
-                data[row] = canvas[row]
+        else:
+            with _scratch(path.parent, image.space) as canvas:
+                denoise_into(canvas, image, estimator, conditions)
+                for row in range(len(canvas)):
+                    data[row] = canvas[row]
+    if unknown:
+        log.warning("the header gives no pixel size; the output keeps the header as it is (--pixel-size sets it)")
 
 
 def _say_if_alone(scene: Scene, model: Model, image: Image) -> None:

@@ -21,7 +21,7 @@ from deice.tables import Curve, Row, as_csv, markdown
 
 log = logging.getLogger(__name__)
 
-__all__ = ["as_csv", "compare", "markdown", "measure"]
+__all__ = ["as_csv", "compare", "figures_of", "markdown", "measure"]
 
 MEASURED = "measured"  # the row of the images given to `measure`
 
@@ -152,19 +152,20 @@ def _rows(
 ) -> Iterator[tuple[str, dict[str, float | None], Curve]]:
     """(name, figures, FRC) of the baselines and of each answer, for one image."""
     if noisy is not None:
-        figures, curve = _figures(noisy, truth)
+        figures, curve = figures_of(noisy, truth)
         yield "noisy", figures, curve
         # every other figure is blind to scale and offset
         yield "pointwise", {**figures, "rmse": metrics.rmse(metrics.align(noisy, truth), truth)}, curve
         smooth, sigma = best_gaussian(noisy, truth)
-        figures, curve = _figures(smooth, truth)
+        figures, curve = figures_of(smooth, truth)
         yield "gaussian", {**figures, "sigma_pixels": sigma}, curve
-        yield "wiener", *_figures(radial_wiener(noisy, truth, sigma), truth)
+        yield "wiener", *figures_of(radial_wiener(noisy, truth, sigma), truth)
     for name, answer in answers.items():
-        yield name, *_figures(answer, truth)
+        yield name, *figures_of(answer, truth)
 
 
-def _figures(image: Tensor, truth: Tensor) -> tuple[dict[str, float | None], Curve]:
+def figures_of(image: Tensor, truth: Tensor) -> tuple[dict[str, float | None], Curve]:
+    """The figures of one image (*space) against its truth, and its FRC or FSC: the columns of `compare`."""
     frequency, curve, _ = metrics.fourier_shell_correlation(image, truth)
     fits_window = min(truth.shape) > 2 * metrics.WINDOW_RADIUS
     return {

@@ -97,13 +97,14 @@ def split_sources(
 def _split_region(
     source: Source, fraction: float, window: Sequence[int], gap: int
 ) -> tuple[list[Source], list[Source]]:
-    """The end of the axis with most windows is held out; half the gap suffices where the image is short."""
+    """The end of the axis with most windows is held out; in a short image the gap takes half of what is spare."""
     whole = (1, *window) if source.packed else tuple(window)
     axis = int(np.argmax([size / w for size, w in zip(source.extent, whole)]))
     start, stop = source.region[axis]
     held_out = max(whole[axis], round(fraction * (stop - start)))
-    gap = 0 if source.packed else min(gap, stop - start - held_out - whole[axis])
-    if gap < 0:
+    spare = stop - start - held_out - whole[axis]
+    gap = 0 if source.packed else min(gap, spare // 2)
+    if spare < 0:
         raise RecipeFault(
             f"{source.name}: an axis of {stop - start} pixels cannot hold a training and a validation window of "
             f"{whole[axis]} each; use a smaller --patch (at most {(stop - start) // 2})"
@@ -115,9 +116,14 @@ def _split_region(
 
 
 def fit_window(sources: Sequence[Source], window: Sequence[int], stride: int) -> tuple[int, ...]:
-    """`window` cut down to the smallest source, as a multiple of the net's stride."""
+    """`window` cut down to the smallest source, as a multiple of the net's stride.
+
+    A lone image is cut into training and validation along its longest axis: a third of that holds the window.
+    """
     extents = [source.extent[1:] if source.packed else source.extent for source in sources]
     smallest = [min(sizes) for sizes in zip(*extents)]
+    if len(sources) == 1 and not sources[0].packed:
+        smallest[int(np.argmax(smallest))] //= 3
     fitted = tuple(min(w, size) // stride * stride for w, size in zip(window, smallest))
     if not all(fitted):
         raise RecipeFault(f"windows of {'×'.join(map(str, window))} do not fit images of "

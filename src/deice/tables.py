@@ -52,12 +52,12 @@ class Row:
         return {**means, **crossings, "n": len(next(iter(self.figures.values()))), "se": errors}
 
 
-def markdown(table: dict[str, Any]) -> str:
-    """`compare`'s table as Markdown: mean ± standard error of each figure, "–" where there is none."""
-    titles = " | ".join(title for title, _ in COLUMNS.values())
-    lines = [f"| method | {titles} |", "|:---|" + "---:|" * len(COLUMNS)]
+def markdown(table: dict[str, Any], columns: dict[str, tuple[str, int]] = COLUMNS) -> str:
+    """A table as Markdown, by default with `compare`'s columns: mean ± standard error, "–" where there is none."""
+    titles = " | ".join(title for title, _ in columns.values())
+    lines = [f"| method | {titles} |", "|:---|" + "---:|" * len(columns)]
     for name, row in table["methods"].items():
-        cells = [_cell(row[key], row["se"].get(key), digits) for key, (_, digits) in COLUMNS.items()]
+        cells = [_cell(row.get(key), row["se"].get(key), digits) for key, (_, digits) in columns.items()]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

@@ -85,9 +85,9 @@ def run(
     cap_memory(where, max_memory)
     opened = open_for_training(inputs, target, recipe.scheme, recipe.data)
     recipe = completed(replace(recipe, scheme=opened.scheme), opened.axes)
-    training, validation = _split(opened, recipe)
-    window = fit_window([*training, *validation], recipe.data.window, recipe.network.stride)
+    window = fit_window([*opened.training, *opened.validation], recipe.data.window, recipe.network.stride)
     recipe = replace(recipe, data=replace(recipe.data, window=window))
+    training, validation = _split(opened, recipe)
     plan = Run(recipe, None if out is None else Path(out), where,
                choose_precision(recipe.training.precision, where), opened.axes, opened.pixel_size)
     learner = Learner(recipe, opened.axes, where, start, opened.pixel_size)

@@ -34,6 +34,13 @@ class Pictures:
     geometry: Geometry
 
     @property
+    def reference(self) -> Tensor:
+        """The truth, for what is fitted to it."""
+        if self.truth is None:
+            raise PairFault(f"{self.name}: no truth to fit to; expected --truth")
+        return self.truth
+
+    @property
     def fingerprint(self) -> str:
         """A hash of every pixel that figures depend on: equal figures are only claimed of equal pictures."""
         digest = hashlib.blake2b(digest_size=16)
@@ -56,16 +63,15 @@ class Case:
 
     def open(self) -> Pictures:
         """Read them; PairFault where their sizes differ, FileFault where one cannot be read."""
-        pictures = {"noisy": self.noisy, "truth": self.truth}
-        if self.halves is not None:
-            pictures |= {"even": self.halves[0], "odd": self.halves[1]}
+        even, odd = self.halves or (None, None)
+        pictures = {"noisy": self.noisy, "even": even, "odd": odd, "truth": self.truth}
         read_in = {name: load(path, self.axes).pixels.float() for name, path in pictures.items() if path is not None}
         shapes = {tuple(pixels.shape) for pixels in read_in.values()}
         if len(shapes) > 1:
             raise PairFault(f"{self.name}: sizes {sorted(shapes)} among its files; expected one: check the pairing")
-        halves = (read_in["even"], read_in["odd"]) if self.halves else None
-        noisy = read_in["noisy"] if self.noisy else sum(halves or ()) / 2
-        geometry = read(self.noisy or self.halves[0], self.axes).geometry
+        halves = None if self.halves is None else (read_in["even"], read_in["odd"])
+        noisy = read_in["noisy"] if halves is None or self.noisy else (halves[0] + halves[1]) / 2
+        geometry = read(next(path for path in pictures.values() if path is not None), self.axes).geometry
         pixel_size = self.pixel_size or geometry.pixel_size
         places = None if self.particles is None or pixel_size is None else read_places(self.particles, pixel_size)
         return Pictures(self.name, noisy, halves, read_in.get("truth"), places, pixel_size, geometry)

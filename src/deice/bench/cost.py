@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -22,7 +22,7 @@ class Cost:
 
 
 @contextmanager
-def metered(device: torch.device) -> Iterator[Cost]:
+def metered(device: torch.device) -> Generator[Cost]:
     """A `Cost` that is filled in when the block ends."""
     cost = Cost()
     if device.type == "cuda":

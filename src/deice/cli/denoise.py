@@ -145,4 +145,4 @@ def denoise(
                                      pixel_size=pixel_size, float16=float16):
             outcomes.append(outcome)
             bar.advance()
-    finish(outcomes)
+        finish(outcomes)

@@ -1,4 +1,4 @@
-"""Curves as SVG: small, sharp at any size, with letters that stay letters. The only importer of matplotlib."""
+"""Curves as SVG: small, sharp at any size, with letters that stay letters. Only this package imports matplotlib."""
 
 import io
 import re

@@ -1,0 +1,172 @@
+"""Methods: whatever turns a case into a denoised picture, behind one question: `answers`.
+
+fitted with the truth in hand: noisy, pointwise, gaussian, wiener (radial), tegunov
+filters with their parameters: gaussian:sigma=3, lowpass:cutoff=20, wiener:defocus=1.5,strength=1
+models: a run's folder or a .safetensors file; with @full, given the average of all frames instead of the halves
+peers: topaz:unet, topaz:unet-small, topaz:fcnn; with cutoff=4, outlier pixels cut first
+"""
+
+import difflib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from deice.bench.cases import Case, Pictures
+from deice.bench.cost import Cost, metered
+from deice.bench.tegunov import best_tegunov
+from deice.checkpoint import Model, load_model
+from deice.errors import RecipeFault
+from deice.filters import FILTERS, Filter
+from deice.filters.fitted import best_gaussian, radial_wiener
+from deice.image import Image
+from deice.inference import choose_estimator, denoise
+from deice.metrics import align
+from deice.peers import INSTALL, denoise_by_topaz
+from deice.recipe import parse_component
+from deice.schemes import Noise2Noise
+
+FULL = "@full"
+SHORT = {"sigma": "sigma_pixels", "highpass": "highpass_nyquist"}  # as the command line names them
+FITTED: dict[str, Callable[[Tensor, Pictures], Tensor]] = {
+    "noisy": lambda image, _: image,
+    "pointwise": lambda image, known: align(image, known.reference),
+    "gaussian": lambda image, known: best_gaussian(image, known.reference)[0],
+    "wiener": lambda image, known: radial_wiener(image, known.reference),
+    "tegunov": lambda image, known: best_tegunov(image, known.reference, known.pixel_size)[0],
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """image: the estimate (*space).  halves: each half denoised by itself.  cost: of the estimate alone."""
+
+    image: Tensor
+    halves: tuple[Tensor, Tensor] | None
+    cost: Cost
+
+
+class Method(Protocol):
+    """What denoises."""
+
+    def answers(self, cases: Sequence[Case], device: torch.device) -> Iterator[tuple[Pictures, Answer]]:
+        """Each case, opened, with its answer."""
+        ...
+
+
+@dataclass(frozen=True)
+class Filtering:
+    """A function of one picture and of what is known of it; each half is filtered as if it were the picture."""
+
+    function: Callable[[Tensor, Pictures], Tensor]
+
+    def answers(self, cases: Sequence[Case], device: torch.device) -> Iterator[tuple[Pictures, Answer]]:
+        """On the CPU, whatever the device."""
+        for case in cases:
+            known = case.open()
+            with metered(torch.device("cpu")) as cost:
+                image = self.function(known.noisy, known)
+            halves = known.halves and (self.function(known.halves[0], known), self.function(known.halves[1], known))
+            yield known, Answer(image, halves, cost)
+
+
+@dataclass(frozen=True, eq=False)
+class Learnt:
+    """A trained model, on the halves where it learnt from halves; `full`: on the average of all frames."""
+
+    model: Model
+    full: bool = False
+
+    def answers(self, cases: Sequence[Case], device: torch.device) -> Iterator[tuple[Pictures, Answer]]:
+        """Each half denoised by itself; a model of halves answers with their mean."""
+        by_halves = isinstance(self.model.scheme, Noise2Noise) and not self.model.scheme.directed and not self.full
+        for case in cases:
+            known = case.open()
+            with metered(device) as cost:
+                views = known.halves if by_halves and known.halves else (known.noisy,)
+                answers = [self._denoised(view, known, device) for view in views]
+                image = torch.stack(answers).mean(0)
+            halves = None
+            if known.halves:
+                pair = answers if len(answers) == 2 else [self._denoised(h, known, device) for h in known.halves]
+                halves = (pair[0], pair[1])
+            yield known, Answer(image, halves, cost)
+
+    def _denoised(self, view: Tensor, known: Pictures, device: torch.device) -> Tensor:
+        answer = denoise(Image(view.numpy()[None], known.geometry), self.model, device=str(device))
+        return torch.from_numpy(answer.views[0])
+
+
+@dataclass(frozen=True)
+class Topaz:
+    """Topaz's Python, and a pretrained name or a trained file; `cutoff` in standard deviations, 0: its default."""
+
+    python: Path
+    model: str
+    cutoff: float = 0.0
+
+    def answers(self, cases: Sequence[Case], device: torch.device) -> Iterator[tuple[Pictures, Answer]]:
+        """All pictures and halves in one process."""
+        given = (p.numpy() for known in (case.open() for case in cases) for p in (known.noisy, *(known.halves or ())))
+        found = denoise_by_topaz(self.python, self.model, given, cuda=device.type == "cuda", cutoff=self.cutoff)
+        for case in cases:
+            known = case.open()
+            answer = next(found)
+            halves = [torch.from_numpy(next(found).image) for _ in known.halves or ()]
+            yield known, Answer(torch.from_numpy(answer.image), (halves[0], halves[1]) if halves else None,
+                                Cost(answer.seconds, answer.bytes))
+
+
+def split_methods(text: str) -> list[str]:
+    """"a,b:x=1,y=2,c" → ["a", "b:x=1,y=2", "c"]: what is key=value without a name belongs to the name before it."""
+    methods: list[str] = []
+    for piece in filter(None, (piece.strip() for piece in text.split(","))):
+        if "=" in piece and ":" not in piece and methods:
+            methods[-1] += f",{piece}"
+        else:
+            methods.append(piece)
+    return methods
+
+
+def method_of(text: str, topaz: Path | None, truth: bool) -> Method:
+    """The method that `text` names; RecipeFault for what it does not know or cannot do without a `truth`."""
+    if truth and text in FITTED:
+        return Filtering(FITTED[text])
+    name, _, settings = text.partition(":")
+    if name == "topaz":
+        return topaz_of(settings, topaz)
+    path = Path(text.removesuffix(FULL))
+    if path.suffix == ".safetensors" or path.is_dir():
+        return Learnt(load_model(path), text.endswith(FULL))
+    if name not in FILTERS:
+        known = ["noisy", *FILTERS, *(FITTED if truth else ()), "topaz"]
+        near = difflib.get_close_matches(name, known, 1, cutoff=0.4)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise RecipeFault(f"method {text!r} is unknown; expected one of {', '.join(dict.fromkeys(known))}, a run's "
+                          f"folder or a .safetensors model{hint}")
+    return _filter(text)
+
+
+def _filter(text: str) -> Filtering:
+    table = parse_component(text)
+    chosen = choose_estimator(table.pop("name"), {SHORT.get(key, key): value for key, value in table.items()})
+    assert not isinstance(chosen, Model)
+    filtering: Filter = chosen
+    return Filtering(lambda image, known: filtering.apply(image, known.pixel_size))
+
+
+def topaz_of(settings: str, python: Path | None) -> Topaz:
+    """"unet,cutoff=4" → that method; RecipeFault where Topaz is not known or a setting is unknown."""
+    if python is None:
+        raise RecipeFault(f"topaz:{settings}: Topaz is not known here; expected --topaz PYTHON or the variable "
+                          f"DEICE_TOPAZ_PYTHON ({INSTALL})")
+    model, *rest = settings.split(",")
+    table: dict[str, Any] = parse_component(f"topaz:{','.join(rest)}")
+    cutoff = table.pop("cutoff", 0.0)
+    table.pop("name")
+    if table or not isinstance(cutoff, int | float):
+        raise RecipeFault(f"topaz:{settings}: expected a model and at most cutoff=NUMBER, as topaz:unet,cutoff=4")
+    return Topaz(python, model, float(cutoff))

@@ -1,0 +1,228 @@
+"""The quality suite: methods on simulated scenes whose truth is known, at several noise levels, in one table a level.
+
+>>> from deice.bench.quality import Plan, run
+>>> table = run("quality", Plan(suite="micrographs", minutes=8))      # also quality/quality.md, .csv, .json, .png
+"""
+
+import json
+import logging
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from deice.bench.cases import Case
+from deice.bench.figure import panel, save
+from deice.bench.judge import judged, picking_precision
+from deice.bench.learning import OURS, Lesson, identity, learns, learnt
+from deice.bench.methods import FITTED, FULL, Method, method_of
+from deice.bench.micrographs import Micrographs
+from deice.bench.suite import Extent, Suite, World, level_name, write_json
+from deice.bench.tables import as_csv, columns_of, table_of
+from deice.devices import choose_device, machine
+from deice.errors import RecipeFault
+from deice.io import write
+from deice.peers import CUTOFF, find_topaz
+from deice.tables import markdown
+from deice.version import __version__
+
+log = logging.getLogger(__name__)
+
+WORLDS: dict[str, World] = {"micrographs": Micrographs()}
+PEERS = ("topaz:unet", f"topaz:unet,cutoff={CUTOFF:g}", "topaz:unet-small", "topaz:fcnn")
+COLUMN_NOTES = """\
+PSNR and SSIM (Gaussian window, σ 1.5 pixels, 11 taps) after least-squares scale and offset, against the noiseless
+truth; FRC (FSC) against the truth, its area the mean over shells. Worst ring − linear: the lowest difference, over 64
+rings to Nyquist, of the mean FRC to that of the noisy pictures, which no radial linear filter moves; − Wiener: to that
+of the radial Wiener filter, which is higher where its gains, fitted to the truth, follow chance. Removed noise:
+correlation between what was removed from the even and from the odd half, each denoised by itself; its worst ring: of
+the mean over images. Picking: average precision of a Laplacian of a Gaussian at the known sizes, a pick being right
+within a particle's radius. Time and memory of one estimate; that of `gaussian`, `wiener` and `tegunov` includes their
+fit to the truth. ± is the standard error over images.
+"""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is run. methods: besides those that stand in every table; none given: deice, and Topaz where it is known.
+
+    recipe: of the method `deice` (the default recipe of `deice train`).  minutes: of training, instead of the
+    recipe's.  topaz: its Python.  with_ice: judge against the truth with the structure of the ice.  figure: draw the
+    figure, for which matplotlib must be there.
+    """
+
+    suite: str = "micrographs"
+    extent: Extent = field(default_factory=Extent)
+    methods: tuple[str, ...] = ()
+    recipe: Path | None = None
+    minutes: float | None = None
+    device: str = "auto"
+    topaz: Path | None = None
+    with_ice: bool = False
+    figure: bool = True
+
+
+def run(out: Path | str, plan: Plan = Plan()) -> dict[str, Any]:
+    """Build what is missing, judge every method at every level, write quality.md, .csv, .json and .png into `out`.
+
+    → {"suite", "machine", "seed", …, "levels": {level: {"facts": {…}, "methods": {name: figures}}}}. What is finished
+    is not computed again. Raises UserError for methods, recipes or folders that are at fault.
+    """
+    out = Path(out)
+    if plan.suite not in WORLDS:
+        raise RecipeFault(f"suite {plan.suite!r} is unknown; expected one of {', '.join(WORLDS)}")
+    suite = Suite(plan.suite, WORLDS[plan.suite], plan.extent, out)
+    names = chosen(plan)
+    refuse_unknown(names, plan)
+    for part, done, total in suite.build():
+        if done == total or done % 10 == 0:
+            log.info("%s: %d of %d %s scenes", plan.suite, done, total, part)
+    document = _heading(plan)
+    entries = {}
+    for level in plan.extent.levels:
+        entries[level], training = _level(suite, level, names, plan)
+        table = table_of(entries[level], training)
+        document["levels"][f"{level:g}"] = {"facts": suite.facts(level), **table}
+        _write(out, document)
+    document["picking_ap_of_truth"] = _ceiling(suite.cases(plan.extent.levels[0], plan.with_ice))
+    _write(out, document)
+    if plan.figure:
+        _draw(suite, names, entries)
+    return document
+
+
+def chosen(plan: Plan) -> list[str]:
+    """The methods in the order of the table."""
+    others = plan.methods
+    if not others:
+        flat = plan.suite == "micrographs"
+        others = (OURS, *(PEERS if flat and find_topaz(plan.topaz) else ()))
+    return list(dict.fromkeys([*FITTED, *others]))
+
+
+def refuse_unknown(names: Sequence[str], plan: Plan) -> None:
+    """RecipeFault for a method, recipe or Topaz that is not there, before any work."""
+    if len(set(map(label, names))) < len(names):
+        raise RecipeFault(f"methods {', '.join(names)}: two bear one name; expected recipes of different file names")
+    lesson = Lesson((), choose_device(plan.device), plan.recipe, plan.minutes, topaz=find_topaz(plan.topaz))
+    for name in names:
+        if learns(name):
+            identity(name, lesson)
+        else:
+            method_of(name, lesson.topaz, truth=True)
+
+
+def _level(
+    suite: Suite, level: float, names: Sequence[str], plan: Plan
+) -> tuple[dict[str, list[dict[str, Any]]], dict[str, dict[str, Any]]]:
+    """The judge's entries of each method at one level, and what is to be said of their training."""
+    folder = suite.folder / level_name(level)
+    lesson = Lesson(suite.training_halves(level), choose_device(plan.device), plan.recipe, plan.minutes,
+                    plan.extent.seed, find_topaz(plan.topaz))
+    cases = suite.cases(level, plan.with_ice)
+    entries, training = {}, {}
+    for name in names:
+        said: dict[str, Any] = {}
+        method: Method
+        if learns(name):
+            method, said = learnt(name, lesson, folder / file_name(name.removesuffix(FULL)) / "run")
+        else:
+            method = method_of(name, lesson.topaz, truth=True)
+        training[label(name)] = said
+        about = identity(name, lesson) | {"with_ice": plan.with_ice, "training": said}
+        found = entries[label(name)] = entries_of(method, cases, about, folder / file_name(name), lesson.device)
+        log.info("level %g: %s, PSNR %.2f dB", level, label(name),
+                 sum(one["figures"]["psnr"] for one in found) / len(found))
+    return entries, training
+
+
+def entries_of(
+    method: Method, cases: Sequence[Case], about: dict[str, Any], folder: Path, device: torch.device
+) -> list[dict[str, Any]]:
+    """What the judge says of each case; taken from the disk where the same was judged before of the same pictures.
+
+    Writes the estimates, NAME.mrc, and figures.json into `folder`.
+    """
+    path = folder / "figures.json"
+    about = json.loads(json.dumps(about))
+    if path.exists():
+        known = json.loads(path.read_text())
+        prints = [case.open().fingerprint for case in cases]
+        if known["about"] == about and [entry["fingerprint"] for entry in known["entries"]] == prints:
+            return known["entries"]
+    entries = []
+    for known, answer in method.answers(cases, device):
+        write(folder / f"{known.name}.mrc", answer.image.numpy(), known.geometry, label=about["method"])
+        entries.append(judged(known, answer))
+    write_json(path, {"about": about, "entries": entries})
+    return entries
+
+
+def label(method: str) -> str:
+    """A method as a table names it: a recipe without its folder."""
+    recipe, full = method.removesuffix(FULL), FULL if method.endswith(FULL) else ""
+    return Path(recipe).stem + full if recipe.endswith(".toml") else method
+
+
+def file_name(method: str) -> str:
+    """A method as a folder's name."""
+    return re.sub(r"[^A-Za-z0-9.=_@-]+", "_", method.removesuffix(".toml"))
+
+
+def _heading(plan: Plan) -> dict[str, Any]:
+    extent = {key: value for key, value in asdict(plan.extent).items() if key != "levels"}
+    return {"suite": plan.suite, **extent, "deice": __version__, "machine": machine(), "command": " ".join(sys.argv),
+            "minutes": plan.minutes, "recipe": plan.recipe and str(plan.recipe),
+            "truth": "with the structure of the ice" if plan.with_ice else "in smooth ice", "levels": {}}
+
+
+def _ceiling(cases: Sequence[Case]) -> float | None:
+    """Mean average precision of the picker in the truth itself: what no denoiser need pass."""
+    found = [picking_precision(known.truth, known) for known in (case.open() for case in cases)
+             if known.truth is not None]
+    kept = [value for value in found if value is not None]
+    return sum(kept) / len(kept) if kept else None
+
+
+def _write(out: Path, document: dict[str, Any]) -> None:
+    write_json(out / "quality.json", document)
+    (out / "quality.csv").write_text(as_csv(document["levels"]))
+    (out / "quality.md").write_text(as_markdown(document))
+
+
+def as_markdown(document: dict[str, Any]) -> str:
+    """The page of a suite: what was run, then a table a level."""
+    said = [f"{key} {document[key]}" for key in ("train", "test", "size", "seed", "minutes", "recipe", "truth", "deice")
+            if document[key] is not None]
+    lines = [f"# Quality: {document['suite']}", "", f"{', '.join(said)}. {document['machine']}.", "",
+             f"`{document['command']}`", "", COLUMN_NOTES]
+    ceiling = document.get("picking_ap_of_truth")
+    if ceiling is not None:
+        lines += [f"The picker's average precision in the noiseless truth itself: {ceiling:.3f}.", ""]
+    for level, table in document["levels"].items():
+        facts = table["facts"]
+        lines += [f"## Signal/noise {level}", "",
+                  f"Measured {facts['signal_to_noise']:.4g} at {facts['dose']:.4g} electrons/Å² in the mean.", "",
+                  markdown(table, columns_of(table)), ""]
+        for name, row in table["methods"].items():
+            if "training_seconds" in row:
+                lines += [f"{name} trained for {row['training_seconds']:.0f} s.", ""]
+    return "\n".join(lines)
+
+
+def _draw(suite: Suite, names: Sequence[str], entries: dict[float, dict[str, list[dict[str, Any]]]]) -> None:
+    """Crops of the first scene and mean FRC, a row a level."""
+    rows = []
+    for level, by_method in entries.items():
+        first = suite.cases(level)[0]
+        shown = [name for name in names if name != "pointwise"]  # it looks like `noisy`
+        crops = {label(n): suite.folder / level_name(level) / file_name(n) / f"{first.name}.mrc" for n in shown}
+        if first.truth is not None:
+            crops["truth"] = first.truth
+        rows.append(panel(f"signal/noise {level:g}", crops, by_method))
+    save(suite.folder / "quality.png", rows, f"{suite.kind}: the middle of {first.name}; FRC or FSC with the truth, "
+                                             f"mean of {suite.extent.test} scenes")

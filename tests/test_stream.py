@@ -1,0 +1,144 @@
+"""The stream: what a batch holds is a function of (seed, number), so ranks, threads and resumes agree."""
+
+import numpy as np
+import pytest
+import torch
+
+from deice.errors import PairFault, RecipeFault, UserError
+from deice.image import Image
+from deice.sources import packed_source, source_of, split_sources, windows_in
+from deice.stream import ORDERS, Stream, make_order, steps_per_epoch
+
+CPU = torch.device("cpu")
+
+
+def numbered(index, shape=(40, 52)):
+    """A picture whose values say where they are; both views alike but for their sign."""
+    values = np.arange(np.prod(shape), dtype=np.float32).reshape(shape) + 100_000 * index
+    return source_of(f"picture {index}", [Image(np.stack([values, -values]))], "none")
+
+
+SOURCES = [numbered(i) for i in range(5)]
+
+
+def batches(count, start=0, order="random", **how):
+    stream = Stream(SOURCES, make_order(order, SOURCES, (8, 8), 6, seed=3), CPU, start=start, **how)
+    generator = stream.batches()
+    found = [next(generator).clone() for _ in range(count)]
+    generator.close()
+    return found
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_windows_are_cut_where_they_lie_with_all_their_views(order):
+    for batch in batches(4, order=order):
+        assert batch.shape == (6, 2, 8, 8)
+        assert torch.equal(batch[:, 0], -batch[:, 1])
+        first = batch[:, 0, :1, :1]
+        offsets = torch.arange(8.0)[:, None] * 52 + torch.arange(8.0)
+        assert torch.equal(batch[:, 0], first + offsets)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_resumed_stream_goes_on_where_it_was(order):
+    whole = batches(9, order=order)
+    for one, two in zip(whole[5:], batches(4, start=5, order=order)):
+        assert torch.equal(one, two)
+
+
+def test_threads_do_not_change_what_comes():
+    for one, two in zip(batches(5, threads=1, ahead=1), batches(5, threads=8, ahead=6)):
+        assert torch.equal(one, two)
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_ranks_share_each_batch_without_overlap(world):
+    whole = batches(3)
+    parts = [batches(3, rank=rank, world=world) for rank in range(world)]
+    for number, batch in enumerate(whole):
+        together = torch.empty_like(batch)
+        for rank in range(world):
+            together[rank::world] = parts[rank][number]
+        assert torch.equal(together, batch)
+
+
+def test_the_position_counts_what_was_consumed_not_what_was_prefetched():
+    stream = Stream(SOURCES, make_order("random", SOURCES, (8, 8), 6, seed=3), CPU, ahead=5)
+    generator = stream.batches()
+    for _ in range(3):
+        next(generator)
+    assert stream.position == 3
+    generator.close()
+
+
+def test_random_order_draws_from_every_file_as_its_size_says():
+    sources = [numbered(0, (64, 64)), numbered(1, (64, 192))]
+    order = make_order("random", sources, (8, 8), 50, seed=0)
+    picks = [place.source for step in range(40) for place in order.batch(step)]
+    assert np.mean(picks) == pytest.approx(0.75, abs=0.04)
+
+
+def test_window_order_holds_few_files_and_reaches_all_in_an_epoch():
+    sources = [numbered(i, (32, 32)) for i in range(10)]
+    order = make_order("window", sources, (8, 8), 4, seed=0)
+    steps = steps_per_epoch(sources, (8, 8), 4)
+    held = [order.resident(step) for step in range(steps)]
+    assert max(map(len, held)) <= 4
+    assert set().union(*held) == set(range(10))
+    for step in range(steps):
+        assert {place.source for place in order.batch(step)} <= held[step]
+
+
+def test_an_unknown_order_names_the_known():
+    with pytest.raises(RecipeFault, match="random, window"):
+        make_order("sorted", SOURCES, (8, 8), 6, 0)
+
+
+def test_many_images_are_split_by_image():
+    training, validation = split_sources(SOURCES, 0.2, (8, 8), gap=10, seed=1)
+    assert len(validation) == 1
+    assert {s.name for s in training}.isdisjoint(s.name for s in validation)
+    assert len(training) + len(validation) == len(SOURCES)
+
+
+@pytest.mark.parametrize("shape", [(64, 200), (40, 50, 120)])
+def test_a_lone_image_is_split_by_regions_with_a_gap(shape):
+    lone = numbered(0, shape)
+    window = (8,) * len(shape)
+    (training,), (validation,) = split_sources([lone], 0.2, window, gap=12, seed=0)
+    axis = int(np.argmax(shape))
+    assert training.region[axis][1] + 12 <= validation.region[axis][0]
+    order = make_order("random", [training], window, 200, 0)
+    for place in order.batch(0):
+        assert place.origin[axis] + 8 <= training.region[axis][1]
+
+
+def test_a_lone_image_too_small_for_two_windows_is_refused():
+    with pytest.raises(RecipeFault, match="smaller --patch"):
+        split_sources([numbered(0, (10, 12))], 0.1, (8, 8), gap=4, seed=0)
+
+
+def test_packed_pictures_are_cut_one_at_a_time():
+    stack = np.arange(6 * 16 * 16, dtype=np.float32).reshape(6, 16, 16)
+    source = packed_source("packed", [stack, stack + 0.5])
+    window = source.read((3, 2, 4), (1, 8, 8))
+    assert window.shape == (2, 8, 8)
+    assert np.array_equal(window[0], stack[3, 2:10, 4:12])
+    assert windows_in(source, (8, 8)) == 24
+
+
+def test_views_of_different_sizes_are_refused():
+    with pytest.raises(PairFault, match="different sizes"):
+        source_of("pair", [Image(np.random.rand(1, 8, 8)), Image(np.random.rand(1, 8, 9))], "standard")
+
+
+@pytest.mark.parametrize("values", [np.full((1, 8, 8), np.nan), np.full((1, 8, 8), 3.0)])
+def test_an_image_without_anything_to_learn_is_refused(values):
+    with pytest.raises(UserError, match=r"no finite value|every value is 3"):
+        source_of("flat", [Image(values)], "standard")
+
+
+def test_a_target_is_normalised_by_its_input():
+    noisy, clean = np.random.default_rng(0).normal(5, 2, (2, 1, 32, 32)).astype(np.float32)
+    source = source_of("pair", [Image(noisy), Image(clean / 4)], "standard", directed=True)
+    assert source.affines[0] == source.affines[1]
