@@ -60,8 +60,7 @@ def denoise_by_topaz(
     standard deviations from the mean are set to the mean first, as Topaz's --pixel-cutoff does; 0: its default, none.
     Raises UserError with Topaz's own last line where it fails.
     """
-    if model not in PRETRAINED and not Path(model).is_file():
-        raise RecipeFault(f"topaz:{model} is unknown; expected one of {', '.join(PRETRAINED)}, or a model's file")
+    refuse_unknown_model(model)
     with tempfile.TemporaryDirectory(prefix="deice-topaz-") as scratch:
         folder = Path(scratch)
         pairs = []
@@ -76,6 +75,12 @@ def denoise_by_topaz(
                                 "report": str(report)})
         for (_, path), cost in zip(pairs, json.loads(report.read_text()), strict=True):
             yield PeerAnswer(np.load(path), cost["seconds"], cost["bytes"])
+
+
+def refuse_unknown_model(model: str) -> None:
+    """RecipeFault for what is neither a pretrained name nor a file."""
+    if model not in PRETRAINED and not Path(model).is_file():
+        raise RecipeFault(f"topaz:{model} is unknown; expected one of {', '.join(PRETRAINED)}, or a model's file")
 
 
 def train_topaz(

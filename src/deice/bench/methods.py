@@ -8,7 +8,7 @@ peers: topaz:unet, topaz:unet-small, topaz:fcnn; with cutoff=4, outlier pixels c
 
 import difflib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,17 +20,17 @@ from deice.bench.cost import Cost, metered
 from deice.bench.tegunov import best_tegunov
 from deice.checkpoint import Model, load_model
 from deice.errors import RecipeFault
-from deice.filters import FILTERS, Filter
+from deice.filters import FILTERS
 from deice.filters.fitted import best_gaussian, radial_wiener
 from deice.image import Image
-from deice.inference import choose_estimator, denoise
+from deice.inference import denoise
 from deice.metrics import align
-from deice.peers import INSTALL, denoise_by_topaz
+from deice.peers import INSTALL, denoise_by_topaz, refuse_unknown_model
 from deice.recipe import parse_component
 from deice.schemes import Noise2Noise
 
 FULL = "@full"
-SHORT = {"sigma": "sigma_pixels", "highpass": "highpass_nyquist"}  # as the command line names them
+SHORT = {"sigma_pixels": "sigma", "highpass_nyquist": "highpass"}  # as the command line names them
 FITTED: dict[str, Callable[[Tensor, Pictures], Tensor]] = {
     "noisy": lambda image, _: image,
     "pointwise": lambda image, known: align(image, known.reference),
@@ -133,7 +133,7 @@ def split_methods(text: str) -> list[str]:
 
 def method_of(text: str, topaz: Path | None, truth: bool) -> Method:
     """The method that `text` names; RecipeFault for what it does not know or cannot do without a `truth`."""
-    if truth and text in FITTED:
+    if text == "noisy" or (truth and text in FITTED):
         return Filtering(FITTED[text])
     name, _, settings = text.partition(":")
     if name == "topaz":
@@ -152,10 +152,18 @@ def method_of(text: str, topaz: Path | None, truth: bool) -> Method:
 
 def _filter(text: str) -> Filtering:
     table = parse_component(text)
-    chosen = choose_estimator(table.pop("name"), {SHORT.get(key, key): value for key, value in table.items()})
-    assert not isinstance(chosen, Model)
-    filtering: Filter = chosen
-    return Filtering(lambda image, known: filtering.apply(image, known.pixel_size))
+    name = table.pop("name")
+    known = {short_of(field.name): field.name for field in fields(FILTERS[name])}  # ty: ignore[invalid-argument-type]
+    for key in table:
+        if key not in known and key not in known.values():
+            raise RecipeFault(f"{text}: unknown setting {key!r}; expected {', '.join(known)}")
+    chosen = FILTERS[name](**{known.get(key, key): value for key, value in table.items()})
+    return Filtering(lambda image, pictures: chosen.apply(image, pictures.pixel_size))
+
+
+def short_of(field: str) -> str:
+    """A filter's field as the command line names it."""
+    return SHORT.get(field, field)
 
 
 def topaz_of(settings: str, python: Path | None) -> Topaz:
@@ -169,4 +177,5 @@ def topaz_of(settings: str, python: Path | None) -> Topaz:
     table.pop("name")
     if table or not isinstance(cutoff, int | float):
         raise RecipeFault(f"topaz:{settings}: expected a model and at most cutoff=NUMBER, as topaz:unet,cutoff=4")
+    refuse_unknown_model(model)
     return Topaz(python, model, float(cutoff))

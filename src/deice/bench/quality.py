@@ -9,7 +9,7 @@ import logging
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,9 @@ from deice.bench.judge import judged, picking_precision
 from deice.bench.learning import OURS, Lesson, identity, learns, learnt
 from deice.bench.methods import FITTED, FULL, Method, method_of
 from deice.bench.micrographs import Micrographs
-from deice.bench.suite import Extent, Suite, World, level_name, write_json
+from deice.bench.suite import Extent, Scenery, Suite, level_name, write_json, write_text
 from deice.bench.tables import as_csv, columns_of, table_of
+from deice.bench.tomograms import Tomograms
 from deice.devices import choose_device, machine
 from deice.errors import RecipeFault
 from deice.io import write
@@ -32,7 +33,9 @@ from deice.version import __version__
 
 log = logging.getLogger(__name__)
 
-WORLDS: dict[str, World] = {"micrographs": Micrographs()}
+NAME = "quality"  # of the files: quality.json and so on
+SCENERIES: dict[str, Scenery] = {"micrographs": Micrographs(), "tomograms": Tomograms()}
+EXTENTS = {"micrographs": Extent(), "tomograms": Extent(train=6, test=4, size=256)}
 PEERS = ("topaz:unet", f"topaz:unet,cutoff={CUTOFF:g}", "topaz:unet-small", "topaz:fcnn")
 COLUMN_NOTES = """\
 PSNR and SSIM (Gaussian window, σ 1.5 pixels, 11 taps) after least-squares scale and offset, against the noiseless
@@ -61,7 +64,7 @@ class Plan:
     recipe: Path | None = None
     minutes: float | None = None
     device: str = "auto"
-    topaz: Path | None = None
+    topaz: Path | str | None = None
     with_ice: bool = False
     figure: bool = True
 
@@ -73,9 +76,9 @@ def run(out: Path | str, plan: Plan = Plan()) -> dict[str, Any]:
     is not computed again. Raises UserError for methods, recipes or folders that are at fault.
     """
     out = Path(out)
-    if plan.suite not in WORLDS:
-        raise RecipeFault(f"suite {plan.suite!r} is unknown; expected one of {', '.join(WORLDS)}")
-    suite = Suite(plan.suite, WORLDS[plan.suite], plan.extent, out)
+    if plan.suite not in SCENERIES:
+        raise RecipeFault(f"suite {plan.suite!r} is unknown; expected one of {', '.join(SCENERIES)}")
+    suite = Suite(plan.suite, SCENERIES[plan.suite], plan.extent, out)
     names = chosen(plan)
     refuse_unknown(names, plan)
     for part, done, total in suite.build():
@@ -87,12 +90,19 @@ def run(out: Path | str, plan: Plan = Plan()) -> dict[str, Any]:
         entries[level], training = _level(suite, level, names, plan)
         table = table_of(entries[level], training)
         document["levels"][f"{level:g}"] = {"facts": suite.facts(level), **table}
-        _write(out, document)
+        write_tables(out, NAME, document, document["levels"], as_markdown(document))
     document["picking_ap_of_truth"] = _ceiling(suite.cases(plan.extent.levels[0], plan.with_ice))
-    _write(out, document)
+    write_tables(out, NAME, document, document["levels"], as_markdown(document))
     if plan.figure:
         _draw(suite, names, entries)
     return document
+
+
+def extent_of(suite: str, **given: Any) -> Extent:
+    """The suite's usual extent, with whatever of `given` is not None."""
+    if suite not in EXTENTS:
+        raise RecipeFault(f"suite {suite!r} is unknown; expected one of {', '.join(SCENERIES)}")
+    return replace(EXTENTS[suite], **{key: value for key, value in given.items() if value is not None})
 
 
 def chosen(plan: Plan) -> list[str]:
@@ -188,10 +198,13 @@ def _ceiling(cases: Sequence[Case]) -> float | None:
     return sum(kept) / len(kept) if kept else None
 
 
-def _write(out: Path, document: dict[str, Any]) -> None:
-    write_json(out / "quality.json", document)
-    (out / "quality.csv").write_text(as_csv(document["levels"]))
-    (out / "quality.md").write_text(as_markdown(document))
+def write_tables(
+    out: Path, name: str, document: dict[str, Any], levels: dict[str, dict[str, Any]], page: str
+) -> None:
+    """NAME.json, NAME.csv (a line a level and method) and NAME.md in the folder `out`."""
+    write_json(out / f"{name}.json", document)
+    write_text(out / f"{name}.csv", as_csv(levels))
+    write_text(out / f"{name}.md", page)
 
 
 def as_markdown(document: dict[str, Any]) -> str:
@@ -224,5 +237,5 @@ def _draw(suite: Suite, names: Sequence[str], entries: dict[float, dict[str, lis
         if first.truth is not None:
             crops["truth"] = first.truth
         rows.append(panel(f"signal/noise {level:g}", crops, by_method))
-    save(suite.folder / "quality.png", rows, f"{suite.kind}: the middle of {first.name}; FRC or FSC with the truth, "
+    save(suite.folder / f"{NAME}.png", rows, f"{suite.kind}: the middle of {first.name}; FRC or FSC with the truth, "
                                              f"mean of {suite.extent.test} scenes")

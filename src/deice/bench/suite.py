@@ -43,6 +43,8 @@ class Extent:
     levels: tuple[float, ...] = LEVELS
 
     def __post_init__(self) -> None:
+        if self.size < 32:
+            raise RecipeFault(f"size {self.size}; expected 32 pixels or more")
         if self.train < 0 or self.test < 1 or self.seed < 0:
             raise RecipeFault(f"train {self.train}, test {self.test}, seed {self.seed}; expected train and seed of 0 "
                               "or more, test of 1 or more")
@@ -52,19 +54,20 @@ class Extent:
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """One scene: truth and truth_with_ice (*space); particles with x, y[, z], name and radius (Å).
+    """One scene: truth (*space), and with the structure of the ice where that is one; particles with x, y[, z], name
+    and radius (Å).
 
     levels: for each level (even, odd), each (*space), and what to know of it: measured signal_to_noise, dose.
     """
 
     truth: np.ndarray
-    truth_with_ice: np.ndarray
+    truth_with_ice: np.ndarray | None
     particles: Sequence[dict[str, Any]]
     geometry: Geometry
     levels: dict[float, tuple[tuple[np.ndarray, np.ndarray], dict[str, float]]] = field(default_factory=dict)
 
 
-class World(Protocol):
+class Scenery(Protocol):
     """What a suite is drawn from. axes: "zyx" where its files are volumes."""
 
     @property
@@ -81,10 +84,10 @@ class World(Protocol):
 
 @dataclass(frozen=True)
 class Suite:
-    """A suite's world, extent and folder."""
+    """A suite's scenery, extent and folder."""
 
     kind: str
-    world: World
+    scenery: Scenery
     extent: Extent
     folder: Path
 
@@ -102,14 +105,19 @@ class Suite:
                 yield part, index + 1, count
 
     def cases(self, level: float, with_ice: bool = False) -> list[Case]:
-        """The test scenes at a level; with_ice: judged against the truth with the structure of the ice."""
+        """The test scenes at a level; with_ice: judged against the truth with the structure of the ice.
+
+        RecipeFault where there is no such truth.
+        """
         folder = self._part("test")
+        if with_ice and not (folder / "truth_with_ice").is_dir():
+            raise RecipeFault(f"--with-ice: the truth of {self.kind} holds no ice; leave it out")
         at_level = folder / level_name(level)
         truth = folder / ("truth_with_ice" if with_ice else "truth")
         return [
             Case(name, at_level / "full" / f"{name}.mrc",
                  (at_level / "halves" / f"{name}_EVN.mrc", at_level / "halves" / f"{name}_ODD.mrc"),
-                 truth / f"{name}.mrc", folder / "coordinates" / f"{name}.csv", self.world.axes)
+                 truth / f"{name}.mrc", folder / "coordinates" / f"{name}.csv", self.scenery.axes)
             for name in map(scene_name, range(self.extent.test))
         ]
 
@@ -131,10 +139,10 @@ class Suite:
         missing = [level for level in self.extent.levels if f"{level:g}" not in done]
         if not missing:
             return
-        drawn = self.world.draw(self.extent, part, index, missing)
+        drawn = self.scenery.draw(self.extent, part, index, missing)
         folder, name = self._part(part), scene_name(index)
         for kind, picture in (("truth", drawn.truth), ("truth_with_ice", drawn.truth_with_ice)):
-            if part == "test":
+            if part == "test" and picture is not None:
                 write(folder / kind / f"{name}.mrc", picture, drawn.geometry, label=kind.replace("_", " "))
         _write_particles(folder / "coordinates" / f"{name}.csv", drawn.particles)
         for level, (halves, facts) in drawn.levels.items():
@@ -150,7 +158,7 @@ class Suite:
     def _refuse_another(self) -> None:
         path = self.folder / "data" / "suite.json"
         wanted = json.loads(json.dumps({"kind": self.kind, "size": self.extent.size, "seed": self.extent.seed,
-                                        "world": self.world.settings(self.extent)}, default=str))
+                                        "world": self.scenery.settings(self.extent)}, default=str))
         if not path.exists():
             write_json(path, wanted)
         elif json.loads(path.read_text()) != wanted:
@@ -186,10 +194,15 @@ def scene_seed(extent: Extent, part: str) -> int:
 
 
 def write_json(path: Path, content: Any) -> None:
+    """Write plain values whole or not at all."""
+    write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
     """Write a small file whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
+    temporary.write_text(text)
     os.replace(temporary, path)
 
 

@@ -4,7 +4,7 @@ import csv
 import io
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -35,7 +35,7 @@ COLUMNS = {
 }  # key: title, digits
 
 
-def table_of(entries: dict[str, Entries], training: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def table_of(entries: Mapping[str, Entries], training: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     """{"methods": {name: {figure: mean, …, "n", "se": {figure: standard error over images}}}}.
 
     frc_gap: of the rings, the lowest difference to the noisy pictures' FRC, both means over images; frc_gap_at: its

@@ -12,7 +12,9 @@ VERBS = {
     "train": "Train a denoiser on movie halves, tomogram halves, pairs or single images.",
     "denoise": "Denoise files with a model, a classical filter or a scheme trained on the very input.",
     "measure": "Figures of quality against truth or between halves.",
+    "compare": "Several methods on the same files: one table.",
     "report": "One self-contained HTML page of a run.",
+    "bench": "The tables of docs/benchmarks, on this machine.",
 }
 
 

@@ -1,0 +1,80 @@
+"""deice bench: the tables of docs/benchmarks, on this machine."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import App, Parameter
+
+bench = App(name="bench", help="The tables of docs/benchmarks, on this machine.")
+
+
+@bench.command
+def quality(
+    *,
+    out: Annotated[Path, Parameter(name=["--out", "-o"])],
+    suite: Literal["micrographs", "tomograms"] = "micrographs",
+    levels: str = "0.3,0.1,0.05,0.02,0.01",
+    methods: str | None = None,
+    recipe: Path | None = None,
+    minutes: float | None = None,
+    train: int | None = None,
+    test: int | None = None,
+    size: int | None = None,
+    with_ice: bool = False,
+    seed: int = 0,
+    device: str = "auto",
+    topaz: str | None = None,
+) -> None:
+    """Methods on simulated scenes whose truth is known, at several noise levels; one table a level.
+
+    Builds a training set and a test set of other proteins in DIR/data, trains, denoises and judges; what is finished
+    is not done again. Writes DIR/quality.md, .csv, .json and .png, and every estimate under DIR/snr_LEVEL/METHOD.
+    noisy, pointwise, gaussian, wiener and tegunov, fitted with the truth in hand, stand in every table.
+
+    Example: deice bench quality --suite micrographs -o quality --levels 0.02,0.01 --minutes 8
+
+    Parameters
+    ----------
+    out
+        Folder of the suite and of its tables.
+    suite
+        micrographs or tomograms.
+    levels
+        Signal/noise variance per pixel of the full average.
+    methods
+        What stands beside the baselines: deice (trained on the suite's training halves), FILE.toml (the same by
+        another recipe), either with @full (given the average of all frames, not the halves), a model, a filter with
+        its parameters, topaz:unet, topaz:unet,cutoff=4, topaz:unet-small, topaz:fcnn, topaz:trained,epochs=100.
+        Without it: deice, and Topaz's pretrained models where Topaz is known.
+    recipe
+        TOML file for the method deice, instead of the default recipe.
+    minutes
+        Minutes of training at each level, instead of the recipe's.
+    train
+        Scenes to train on.
+    test
+        Scenes to judge on.
+    size
+        Pixels along the long axes of a scene.
+    with_ice
+        Judge against the truth with the structure of the ice, which no number of electrons would remove.
+    seed
+        Other seeds: other scenes, other proteins, another training.
+    device
+        auto, cpu or cuda.
+    topaz
+        The python of the environment that Topaz lives in (or the variable DEICE_TOPAZ_PYTHON).
+    """
+    from deice.bench.methods import split_methods
+    from deice.bench.quality import Plan, as_markdown, extent_of, run
+    from deice.cli.options import listen
+    from deice.errors import RecipeFault
+
+    listen()
+    try:
+        ratios = tuple(float(level) for level in levels.split(","))
+    except ValueError:
+        raise RecipeFault(f"--levels {levels}; expected numbers, as 0.02,0.01") from None
+    extent = extent_of(suite, levels=ratios, seed=seed, train=train, test=test, size=size)
+    plan = Plan(suite, extent, tuple(split_methods(methods or "")), recipe, minutes, device, topaz, with_ice)
+    print(as_markdown(run(out, plan)))
