@@ -1,8 +1,11 @@
 """Writes docs/cli.md: what `deice --help` and `deice VERB --help` print, 100 columns wide."""
 
 import io
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
+from cyclopts import App
 from rich.console import Console
 
 from deice.cli import VERBS, build_app
@@ -11,11 +14,22 @@ PAGE = Path(__file__).with_name("cli.md")
 COLUMNS = 100
 
 
-def help_text(*verb: str) -> str:
-    """What `deice VERB --help` prints, without colours and without spaces at the ends of lines."""
+def verbs() -> dict[tuple[str, ...], Callable | None]:
+    """The words that call each verb → its function; a verb that only holds others ("bench") has none."""
+    found: dict[tuple[str, ...], Callable | None] = {}
+    for verb in VERBS:
+        part = getattr(import_module(f"deice.cli.{verb}"), verb)
+        found[verb,] = None if isinstance(part, App) else part
+        if isinstance(part, App):
+            found |= {(verb, name): part[name].default_command for name in part if not name.startswith("-")}
+    return found
+
+
+def help_text(*words: str) -> str:
+    """What `deice WORDS --help` prints, without colours and without spaces at the ends of lines."""
     screen = io.StringIO()
     console = Console(file=screen, width=COLUMNS, color_system=None, force_terminal=False, legacy_windows=False)
-    build_app(*verb).help_print(list(verb), console=console)
+    build_app(*words[:1]).help_print(list(words), console=console)
     return "\n".join(line.rstrip() for line in screen.getvalue().strip().splitlines())
 
 
@@ -29,8 +43,8 @@ def page() -> str:
         "Progress and warnings go to stderr; `--json -` writes figures to stdout.",
         _block(help_text()),
     ]
-    for verb in VERBS:
-        parts += [f"## deice {verb}", _block(help_text(verb))]
+    for words in verbs():
+        parts += [f"## deice {' '.join(words)}", _block(help_text(*words))]
     return "\n\n".join(parts) + "\n"
 
 

@@ -26,6 +26,10 @@ LONGEST_FILE = 300  # lines; 250 is the budget of CONTRIBUTING.md
 HELP_SECONDS = 0.4
 WARNING = "Extract particles from the raw data, never from denoised"
 PATH = re.compile(r"`((?:src|tests|docs|recipes)/[\w./-]*|[\w-]+\.(?:md|toml|txt)|Makefile)`")
+HELP = runpy.run_path(str(ROOT / "docs" / "make_cli.py"))
+help_text = HELP["help_text"]
+FUNCTION_OF = {words: function for words, function in HELP["verbs"]().items() if function is not None}
+FUNCTIONS = [pytest.param(words, function, id="-".join(words)) for words, function in FUNCTION_OF.items()]
 MACHINE_PATH = re.compile(r"(?<![\w.~$}/-])/(?:work|root|home|tmp|opt)/\w")
 
 
@@ -52,33 +56,27 @@ def test_help_imports_neither_torch_nor_a_verb():
     assert not {"torch", "numpy", "matplotlib", "tifffile", *(f"deice.cli.{verb}" for verb in VERBS)} & set(loaded)
 
 
-@pytest.fixture(scope="module")
-def help_text():
-    """The help of a verb, or of the program, as docs/cli.md shows it."""
-    return runpy.run_path(str(ROOT / "docs" / "make_cli.py"))["help_text"]
+@pytest.mark.parametrize(("words", "function"), FUNCTIONS)
+def test_the_help_of_every_verb_gives_an_example_and_explains_every_option(words, function):
+    said = help_text(*words)
+    assert f"Example: deice {' '.join(words)} " in said
+    options = re.findall(r"^│ [* ]*(-[\w -]+?)(?:  +(\S.*?))? *│$", said, re.MULTILINE)
+    assert options
+    assert [name for name, explained in options if not explained] == []
 
 
-@pytest.mark.parametrize("verb", VERBS)
-def test_the_help_of_every_verb_gives_an_example_and_explains_every_option(verb, help_text):
-    said = help_text(verb)
-    assert f"Example: deice {verb} " in said
-    for name, explained in re.findall(r"^│ [ *] +(-[\w -]+?)(?:  +(.*?))? *│$", said, re.MULTILINE):
-        assert explained, f"deice {verb}: {name} is not explained"
-
-
-@pytest.mark.parametrize("verb", VERBS)
-def test_the_help_shows_every_word_of_its_docstrings(verb, help_text):
+@pytest.mark.parametrize(("words", "function"), FUNCTIONS)
+def test_the_help_shows_every_word_of_its_docstrings(words, function):
     """The renderer drops words in angle brackets and takes asterisks for emphasis."""
-    module = import_module(f"deice.cli.{verb}")
-    function, options = getattr(module, verb), [kind for kind in vars(module).values() if is_dataclass(kind)]
+    options = [kind for kind in vars(import_module(function.__module__)).values() if is_dataclass(kind)]
     before, *explained = cleandoc(function.__doc__).split("Parameters\n----------\n")
     explained += [cleandoc(kind.__doc__).split("----------\n")[-1] for kind in options]
     lines = [line for text in explained for line in text.splitlines() if line.startswith(" ")]
-    said = set(help_text(verb).split())
+    said = set(help_text(*words).split())
     assert [word for word in " ".join([before, *lines]).split() if word.replace("`", "") not in said] == []
 
 
-def test_the_warning_on_particles_stands_where_it_is_read(help_text):
+def test_the_warning_on_particles_stands_where_it_is_read():
     template = (ROOT / "src/deice/report/template.html.jinja").read_text()
     for place in (help_text(), help_text("denoise"), template, (ROOT / "README.md").read_text()):
         assert WARNING in " ".join(place.replace(">", " ").replace("*", "").split())
@@ -98,7 +96,8 @@ def test_the_floors_name_every_module():
     listed = re.findall(r"^ *\d+  (.+)$", page, re.MULTILINE)
     on_floors = {name for floor in listed for name in floor.split(" | ")}
     package = ROOT / "src" / "deice"
-    tied = [path for path in package.glob("*.py") if re.search(r"^\s*(from|import) deice", path.read_text(), re.MULTILINE)]
+    imports = re.compile(r"^\s*(from|import) deice", re.MULTILINE)
+    tied = [path for path in package.glob("*.py") if imports.search(path.read_text())]
     modules = {path.stem for path in tied} | {path.parent.name for path in package.glob("*/__init__.py")}
     assert modules - {"__init__", "__main__"} <= on_floors
     assert all((package / name).exists() or (package / f"{name}.py").exists() for name in on_floors)
