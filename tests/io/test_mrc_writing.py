@@ -167,3 +167,15 @@ def test_several_views_have_no_place_in_one_file(tmp_path):
         io.write(tmp_path / "a.mrc", Image(noise(2, 4, 4)))
     with pytest.raises(UserError, match="no place"):
         io.write(tmp_path / "a.mrc", noise(2, 2, 4, 4))
+
+
+def test_labels_are_signed_bytes(tmp_path):
+    labels = np.arange(24, dtype=np.int64).reshape(2, 3, 4)
+    io.write(tmp_path / "labels.mrc", labels, Geometry().with_pixel_size(10.0), int8=True)
+    with mrcfile.open(tmp_path / "labels.mrc") as file:
+        assert file.header.mode == 0
+        assert file.header.ispg == 1
+        assert file.voxel_size.x == pytest.approx(10)
+        assert np.array_equal(file.data, labels)
+    assert mrcfile.validate(tmp_path / "labels.mrc")
+    assert np.array_equal(np.asarray(io.read(tmp_path / "labels.mrc").views[0]), labels)

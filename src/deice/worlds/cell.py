@@ -5,13 +5,13 @@ tilted view finds more of the same beyond the tomogram's edges.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 import torch
 
-from deice.worlds.filaments import ACTIN, MICROTUBULE, Lattice, draw_line, subunits
+from deice.worlds.filaments import ACTIN, MICROTUBULE, SAMPLED, Lattice, Line, draw_line, subunits
 from deice.worlds.maps import protein_from_map
 from deice.worlds.matter import EXCESS_POTENTIAL, GOLD_POTENTIAL, PROTEIN_DENSITY, point_form
 from deice.worlds.membranes import HALF_MEMBRANE, Membrane, draw_sheet, draw_vesicle
@@ -27,6 +27,7 @@ KINDS = 4
 COMPLEXES = (250e3, 2.5e6)  # Da, of the particles
 SMALL = (30e3, 90e3)  # Da, of the cytosol's proteins
 TRIES = 200
+SHORTEST = 300.0  # Å, of filaments
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,14 +132,20 @@ def _filaments(lattice: Lattice, label: int, count: int, room: Room, rng: np.ran
     protein = _monomer(lattice)
     places, rotations = [np.empty((0, 3))], [np.empty((0, 3, 3))]
     for _ in range(count):
-        lines = (draw_line(lattice, room.anywhere(rng), rng) for _ in range(TRIES))
-        line = next((line for line in lines if room.fits(line.points, lattice.outer)), None)
-        if line is not None:
+        lines = [_as_far_as_free(draw_line(lattice, room.anywhere(rng), rng), lattice, room) for _ in range(TRIES // 5)]
+        line = max(lines, key=lambda line: line.length)
+        if line.length >= SHORTEST:
             room.take(line.points, lattice.outer)
             poses = subunits(lattice, line, rng)
             places.append(poses[0])
             rotations.append(poses[1])
     return Bodies(protein, label, np.concatenate(places), np.concatenate(rotations))
+
+
+def _as_far_as_free(line: Line, lattice: Lattice, room: Room) -> Line:
+    """`line` to where it first meets something."""
+    fitting = room.fitting(line.points, lattice.outer)
+    return line if fitting.all() else replace(line, length=SAMPLED * int(fitting.argmin()))
 
 
 @lru_cache(maxsize=4)

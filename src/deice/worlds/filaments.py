@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-SAMPLED = 20.0  # Å between the points at which a line is looked for in the way of others
+SAMPLED = 20.0  # Å between the points at which it is seen whether a line is in the way of others
 
 
 @dataclass(frozen=True)

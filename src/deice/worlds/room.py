@@ -34,10 +34,15 @@ class Room:
         return self.first - self.spacing / 2 + rng.random(shape) * self.spacing * self.taken.shape
 
     def fits(self, places: np.ndarray, radius: float) -> bool:
-        """Whether balls of `radius` about `places` (n, 3) lie in free cells."""
+        """Whether balls of `radius` about all of `places` (n, 3) lie in free cells."""
+        return bool(self.fitting(places, radius).all())
+
+    def fitting(self, places: np.ndarray, radius: float) -> np.ndarray:
+        """About which of `places` (n, 3) a ball of `radius` lies in free cells: (n,)."""
         cells = self._cells(places, radius)
         inside = (cells[:, 0] >= 0) & (cells[:, 0] < self.taken.shape[0])
-        return bool(inside.all()) and not self.taken[self._index(cells)].any()
+        index = self._index(np.where(inside[:, None], cells, 0))
+        return (inside & ~self.taken[index]).reshape(len(places), -1).all(axis=1)
 
     def free(self, places: np.ndarray) -> np.ndarray:
         """Which of `places` (n, 3) lie in free cells: (n,)."""

@@ -31,9 +31,9 @@ class Block(NamedTuple):
     labels: Tensor
 
 
-def blocks_of(rows: int, each: int, most: int = BLOCK) -> list[slice]:
-    """`rows` in slices of at most `most` elements, of `each` elements a row."""
-    step = max(1, most // each)
+def blocks_of(rows: int, each: int) -> list[slice]:
+    """`rows` in slices of at most BLOCK elements, of `each` elements a row."""
+    step = max(1, BLOCK // each)
     return [slice(first, min(first + step, rows)) for first in range(0, rows, step)]
 
 
