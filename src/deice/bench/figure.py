@@ -28,12 +28,12 @@ def panel(title: str, crops: dict[str, Path], entries: Mapping[str, Sequence[dic
 
 
 def save(path: Path, panels: Sequence[Any], note: str) -> None:
-    """Write the figure; UserError where matplotlib is missing."""
+    """Write the figure; UserError where what draws it is missing."""
     try:
         from deice.report.panels import save_panels
     except ImportError as error:
-        raise UserError(f"{path}: {error}; expected matplotlib for the figure: install it, or leave the figure out "
-                        "(figure=False)") from error
+        raise UserError(f"{path}: {error}; expected matplotlib and jinja2 for the figure: install them, or leave the "
+                        "figure out (figure=False)") from error
     save_panels(path, panels, note)
 
 

@@ -29,6 +29,7 @@ class Micrographs:
 
     world: World = field(default_factory=World)
     axes: str | None = None
+    knows_ice: bool = True
 
     def settings(self, extent: Extent) -> dict[str, Any]:
         """All that is set; proteins differ from scene to scene."""

@@ -118,8 +118,12 @@ def refuse_unknown(names: Sequence[str], plan: Plan) -> None:
     """RecipeFault for a method, recipe or Topaz that is not there, before any work."""
     if len(set(map(label, names))) < len(names):
         raise RecipeFault(f"methods {', '.join(names)}: two bear one name; expected recipes of different file names")
+    if plan.with_ice and not SCENERIES[plan.suite].knows_ice:
+        raise RecipeFault(f"--with-ice: the truth of {plan.suite} holds no ice; leave it out")
     lesson = Lesson((), choose_device(plan.device), plan.recipe, plan.minutes, topaz=find_topaz(plan.topaz))
     for name in names:
+        if learns(name) and not plan.extent.train:
+            raise RecipeFault(f"{name} learns, but there are no training scenes; expected --train of 1 or more")
         if learns(name):
             identity(name, lesson)
         else:

@@ -68,10 +68,13 @@ class Drawn:
 
 
 class Scenery(Protocol):
-    """What a suite is drawn from. axes: "zyx" where its files are volumes."""
+    """What a suite is drawn from. axes: "zyx" for volumes.  knows_ice: a truth with ice is drawn too."""
 
     @property
     def axes(self) -> str | None: ...
+
+    @property
+    def knows_ice(self) -> bool: ...
 
     def settings(self, extent: Extent) -> dict[str, Any]:
         """All that is set, for the record and to tell suites apart."""
@@ -105,13 +108,8 @@ class Suite:
                 yield part, index + 1, count
 
     def cases(self, level: float, with_ice: bool = False) -> list[Case]:
-        """The test scenes at a level; with_ice: judged against the truth with the structure of the ice.
-
-        RecipeFault where there is no such truth.
-        """
+        """The test scenes at a level; with_ice: judged against the truth with the structure of the ice."""
         folder = self._part("test")
-        if with_ice and not (folder / "truth_with_ice").is_dir():
-            raise RecipeFault(f"--with-ice: the truth of {self.kind} holds no ice; leave it out")
         at_level = folder / level_name(level)
         truth = folder / ("truth_with_ice" if with_ice else "truth")
         return [

@@ -32,6 +32,7 @@ class Tomograms:
 
     world: TomogramWorld = field(default_factory=TomogramWorld)
     axes: str | None = "zyx"
+    knows_ice: bool = False
 
     def settings(self, extent: Extent) -> dict[str, Any]:
         """All that is set; proteins differ from scene to scene."""
