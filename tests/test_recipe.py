@@ -63,7 +63,7 @@ def test_flags_stand_over_the_recipe_and_a_length_replaces_another():
 
 def test_a_recipe_completes_itself_for_pictures_and_volumes():
     flat, deep = completed(from_table({}), 2), completed(from_table({}), 3)
-    assert flat.net == UNet()
+    assert flat.net == UNet(depth=4)
     assert len(flat.data.window) == 2
     assert len(deep.data.window) == 3
     assert flat.training.minutes == 10

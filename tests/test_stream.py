@@ -121,10 +121,14 @@ def test_a_lone_image_too_small_for_two_windows_is_refused():
 def test_packed_pictures_are_cut_one_at_a_time():
     stack = np.arange(6 * 16 * 16, dtype=np.float32).reshape(6, 16, 16)
     source = packed_source("packed", [stack, stack + 0.5])
-    window = source.read((3, 2, 4), (1, 8, 8))
+    window = source.read((3, 2, 4), (8, 8))
     assert window.shape == (2, 8, 8)
     assert np.array_equal(window[0], stack[3, 2:10, 4:12])
     assert windows_in(source, (8, 8)) == 24
+    stream = Stream([source], make_order("random", [source], (8, 8), 5, seed=0), CPU)
+    batch = next(stream.batches())
+    assert torch.equal(batch[:, 0] + 0.5, batch[:, 1])
+    assert torch.equal(batch[:, 0, 0, 1:], batch[:, 0, 0, :-1] + 1)
 
 
 def test_views_of_different_sizes_are_refused():

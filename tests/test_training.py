@@ -133,7 +133,9 @@ def test_packed_pairs_train_and_validate_on_their_test_files(tmp_path):
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"steps": 5, "epochs": 1.0}, "expected one of"), ({"steps": 0}, "more than 0"), ({"optimiser": "sgdd"}, "adamw"),
+    [({"seed": -1, "steps": 1}, "0 or more"), ({"batch": -3, "steps": 1}, "0 or more"),
+     ({"lr": float("nan"), "steps": 1}, "lr is nan"),
+     ({"steps": 5, "epochs": 1.0}, "more than once"), ({"steps": 0}, "more than 0"), ({"optimiser": "sgdd"}, "adamw"),
      ({"steps": 5, "precision": "fp8"}, "auto, fp32, bf16, fp16")],
 )
 def test_impossible_settings_are_the_users_fault(settings, message):

@@ -50,7 +50,7 @@ def denoise(
 
     image: a path, an Image (v, *space), a pair of paths (halves), or an array: (*space), or (v, *space) for a model
     whose images have fewer axes. model: a Model, a run's folder, a .safetensors file, a filter, or a filter's name
-    with its `parameters` (sigma=2.0, …). Particles must be extracted from the raw data, never from what this returns.
+    with its `parameters` (sigma_pixels=2.0, …). Extract particles from the raw data, never from what this returns.
     Raises UserError where image or model is at fault.
     """
     estimator = choose_estimator(model, parameters)

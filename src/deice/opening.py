@@ -42,6 +42,8 @@ def open_for_training(inputs: Sequence[Any], target: Any, scheme: Scheme, data: 
     """
     if target is not None:
         scheme = _directed(scheme)
+    if isinstance(scheme, Supervised):
+        scheme = _with_suitable_noise(scheme, data.normaliser)
     folder = _packed_folder(inputs)
     if folder is not None:
         return _open_packed(folder, scheme, data)
@@ -62,6 +64,13 @@ def _directed(scheme: Scheme) -> Scheme:
         raise RecipeFault(f"{type(scheme).__name__.lower()} learns without a target; leave --target out, "
                           "or use noise2noise or supervised")
     return replace(scheme, directed=True)
+
+
+def _with_suitable_noise(scheme: Supervised, normaliser: str) -> Supervised:
+    """Synthetic noise that suits grey values normalised so: counts need rates, unit variance the standard one."""
+    if scheme.noise != "gaussian" and not scheme.directed and normaliser == "standard":
+        raise RecipeFault(f"{scheme.noise} noise on pictures of mean 0; counts need rates: use --normaliser percentile")
+    return replace(scheme, unit_input=normaliser == "standard")
 
 
 def _packed_folder(inputs: Sequence[Any]) -> Path | None:

@@ -1,5 +1,6 @@
 """A recipe: a run's whole configuration, TOML in and out. One dataclass a component; unknown keys name the nearest."""
 
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -11,7 +12,7 @@ from deice.errors import FileFault, RecipeFault
 from deice.nets import NETS, Net, UNet
 from deice.schemes import SCHEMES, Noise2Noise, Scheme
 
-USUAL_NET = {2: UNet(), 3: UNet(size=16, depth=2)}
+USUAL_NET = {2: UNet(depth=4), 3: UNet(size=16, depth=2)}
 USUAL_MINUTES = 10.0
 USUAL_BATCH = {2: 16, 3: 4}
 USUAL_WINDOW = {2: (128,), 3: (64,)}
@@ -20,10 +21,12 @@ LENGTHS = ("steps", "epochs", "minutes")  # of a run: one of them
 
 @dataclass(frozen=True)
 class Data:
-    """What is learnt from. `window`: pixels along each axis of a training window (one number, or one per axis).
+    """What is learnt from.
 
+    `inputs`: files, globs and folders. `target`: a folder of targets, named as the inputs. `axes`: zyx for volumes
+    whose header does not say so. `window`: pixels along each axis of a training window (one number, or one per axis).
     `validation`: the share of images held out (of one image, the share of its longest axis). `order`: random, or
-    window for network disks. `normaliser`: standard, percentile or none.
+    window for network disks. `normaliser`: standard, percentile or none. `threads`: that read.
     """
 
     inputs: tuple[str, ...] = ()
@@ -35,6 +38,11 @@ class Data:
     normaliser: str = "standard"
     threads: int = 4
 
+    def __post_init__(self):
+        _expect("[data]", self, {"validation": (0 < self.validation < 1, "a share between 0 and 1"),
+                                 "threads": (self.threads >= 1, "1 or more"),
+                                 "window": (all(w >= 1 for w in self.window), "1 or more")})
+
 
 @dataclass(frozen=True)
 class Training:
@@ -42,7 +50,10 @@ class Training:
 
     `batch`: windows a step (0: the usual).
     `warmup`: share of the run in which the rate rises; then it falls as a cosine to `final_lr` of its peak.
+    `optimiser`: adamw or adam, at the peak rate `lr`, with `weight_decay` (adamw); gradients are cut at norm `clip`
+    (0: never). `turns`: flips and quarter turns. `precision`: auto, fp32, bf16, fp16.
     `average`: decay of the running mean of the weights that is judged and kept (0: the weights themselves).
+    `save_seconds`: between states on disk. `seed`: of weights, windows and noise.
     `validate_every`: steps between validations on `validation_batches` fixed batches (0: a tenth of an epoch, at least
     50 steps). `patience`: stop after so many validations without a better one (0: never).
     """
@@ -56,7 +67,7 @@ class Training:
     weight_decay: float = 0.01
     warmup: float = 0.02
     final_lr: float = 0.01
-    average: float = 0.0
+    average: float = 0.99
     clip: float = 1.0
     turns: bool = True
     precision: str = "auto"
@@ -65,6 +76,19 @@ class Training:
     patience: int = 0
     save_seconds: float = 60.0
     seed: int = 0
+
+    def __post_init__(self):
+        lengths = [value for value in (self.steps, self.epochs, self.minutes) if value is not None]
+        expected = {name: (getattr(self, name) >= 0, "0 or more") for name in (
+            "batch", "weight_decay", "final_lr", "clip", "validate_every", "patience", "save_seconds", "seed")}
+        expected |= {name: (getattr(self, name) is None or getattr(self, name) > 0, "more than 0") for name in LENGTHS}
+        expected |= {"lr": (0 < self.lr < math.inf, "a number above 0"),
+                     "warmup": (0 <= self.warmup < 1, "0 to below 1"),
+                     "average": (0 <= self.average < 1, "0 to below 1"),
+                     "validation_batches": (self.validation_batches >= 1, "1 or more")}
+        _expect("[training]", self, expected)
+        if len(lengths) > 1:
+            raise RecipeFault("the length of the run is given more than once; expected one of steps, epochs, minutes")
 
 
 @dataclass(frozen=True)
@@ -220,6 +244,13 @@ def _known(where: str, table: Mapping[str, Any], known: list[str]) -> None:
     for key in table:
         if key not in known:
             raise RecipeFault(f"{where}: unknown key {key!r}; known: {', '.join(known)}{_nearest(key, known)}")
+
+
+def _expect(where: str, part: Any, rules: Mapping[str, tuple[bool, str]]) -> None:
+    """RecipeFault for the first value whose rule is broken."""
+    for name, (holds, expected) in rules.items():
+        if not holds:
+            raise RecipeFault(f"{where}: {name} is {getattr(part, name)}; expected {expected}")
 
 
 def _nearest(word: str, known: list[str]) -> str:

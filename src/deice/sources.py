@@ -32,7 +32,8 @@ class Source:
 
     def read(self, origin: Sequence[int], window: Sequence[int]) -> np.ndarray:
         """The normalised window at `origin`: (v, *window) float32."""
-        cut = tuple(slice(int(o), int(o) + w) for o, w in zip(origin, window))
+        size = (1, *window) if self.packed else window
+        cut = tuple(slice(int(o), int(o) + w) for o, w in zip(origin, size))
         normalised = []
         for view, affine in zip(self.views, self.affines):
             block = np.asarray(view[cut])

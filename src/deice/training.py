@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from deice.checkpoint import MODEL, STATE, Model, load_model, load_state, save_model, save_state
 from deice.devices import autocast, cap_memory, choose_device, choose_precision, put
-from deice.errors import RecipeFault, UserError
+from deice.errors import UserError
 from deice.learner import Learner
 from deice.opening import Opened, open_for_training
 from deice.ops.turns import random_turns, swappable_axes
-from deice.recipe import LENGTHS, Recipe, Training, completed, from_table, merged, name_of, to_table, to_toml
+from deice.recipe import Recipe, Training, completed, from_table, merged, name_of, to_table, to_toml
 from deice.sources import fit_window, split_sources
 from deice.stream import RandomOrder, Stream, make_order, steps_per_epoch
 
@@ -143,12 +143,7 @@ def loop(plan: Run, learner: Learner, training: Sequence, validation: Sequence) 
 
 
 def _total_steps(settings: Training, epoch: int) -> int | None:
-    asked = [name for name in LENGTHS if getattr(settings, name) is not None]
-    if len(asked) != 1:
-        raise RecipeFault(f"the length of the run is given by {' and '.join(asked)}; "
-                          "expected one of --steps, --epochs, --minutes")
-    if getattr(settings, asked[0]) <= 0:
-        raise RecipeFault(f"--{asked[0]} is {getattr(settings, asked[0])}; expected more than 0")
+    """How many steps the run has; None where only its time is known."""
     if settings.epochs is not None:
         return max(1, round(settings.epochs * epoch))
     return settings.steps

@@ -42,7 +42,7 @@ def test_the_share_of_blind_spots_is_the_share_asked(space, share):
     assert abs(float(task.weight.sum()) - expected) < 5 * np.sqrt(expected)
 
 
-@pytest.mark.parametrize("space", [(33, 17), (9, 12, 15)])
+@pytest.mark.parametrize("space", [(33, 17), (9, 12, 15), (1, 40), (2, 30, 4)])
 def test_a_blind_spot_shows_a_neighbour_and_never_itself(space):
     count = int(np.prod(space))
     picture = torch.arange(float(count)).reshape(1, 1, *space)  # every value says where it is
@@ -66,7 +66,7 @@ def test_only_blind_spots_are_judged():
 
 @pytest.mark.parametrize(("noise", "variance"), [("gaussian", 0.04), ("poisson", 0.5 / 50), ("mixed", 0.05)])
 def test_synthetic_noise_has_its_variance_and_is_drawn_afresh(noise, variance):
-    scheme = Supervised(noise=noise, sigma=0.2, counts=50)
+    scheme = Supervised(noise=noise, sigma=0.2, counts=50, unit_input=False)
     clean = torch.full((4, 1, 64, 64), 0.5)
     one, two = (scheme.make(clean, generator(seed)).input for seed in (0, 1))
     assert float((one - clean).var()) == pytest.approx(variance, rel=0.05)

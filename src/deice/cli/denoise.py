@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
 
 @Parameter(name="*")
@@ -28,6 +29,16 @@ class FilterParameters:
         wiener: defocus in µm.
     convention
         wiener: tegunov (10^(3·strength)) or isonet (10^strength).
+    voltage
+        wiener: kV.
+    cs
+        wiener: spherical aberration in mm.
+    amplitude_contrast
+        wiener: 0 to 1.
+    phase_shift
+        wiener: degrees.
+    phase_flipped
+        wiener: the phases were corrected before.
     """
 
     sigma: float | None = None
@@ -37,12 +48,16 @@ class FilterParameters:
     highpass: float | None = None
     defocus: float | None = None
     convention: Literal["tegunov", "isonet"] | None = None
+    voltage: float | None = None
+    cs: float | None = None
+    amplitude_contrast: float | None = None
+    phase_shift: float | None = None
+    phase_flipped: Annotated[bool | None, Parameter(negative="")] = None
 
     def named(self) -> dict[str, Any]:
         """The parameters that were given, under the filters' own names."""
-        names = {"sigma": "sigma_pixels", "cutoff": "cutoff", "strength": "strength", "falloff": "falloff",
-                 "highpass": "highpass_nyquist", "defocus": "defocus", "convention": "convention"}
-        return {names[key]: value for key, value in vars(self).items() if value is not None}
+        names = {"sigma": "sigma_pixels", "highpass": "highpass_nyquist", "cs": "spherical_aberration"}
+        return {names.get(key, key): value for key, value in vars(self).items() if value is not None}
 
 
 @Parameter(name="*")
@@ -75,9 +90,9 @@ def denoise(
     device: str = "auto",
     max_memory: str | None = None,
     precision: str = "auto",
-    tile: int | None = None,
-    axes: Literal["zyx", "tyx"] | None = None,
-    pixel_size: float | None = None,
+    tile: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
+    axes: Literal["zyx"] | None = None,
+    pixel_size: Annotated[float | None, Parameter(validator=Number(gt=0))] = None,
     float16: bool = False,
     denoised_halves: Path | None = None,
     overwrite: bool = False,
@@ -134,6 +149,10 @@ def denoise(
     conditions = Conditions(choose_device(device), precision, parse_bytes(max_memory) if max_memory else None, tile)
     files = expand(inputs)
     scenes = group(files)
+    if model not in SCHEMES and training != TrainingParameters():
+        raise RecipeFault(f"--recipe, --minutes, --steps and --seed train a scheme; {model} is trained already")
+    if model in SCHEMES and filters.named():
+        raise RecipeFault(f"{', '.join(filters.named())}: parameters of a classical filter; {model} has none of them")
     if model in SCHEMES:
         estimator = Untrained.of(model, training.recipe, out / "runs", device, vars(training))
     else:

@@ -54,7 +54,7 @@ class Flags:
     batch: int | None = None
     patch: int | None = None
     lr: float | None = None
-    axes: Literal["zyx", "tyx"] | None = None
+    axes: Literal["zyx"] | None = None
     order: str | None = None
     normaliser: str | None = None
     precision: str | None = None
@@ -121,7 +121,7 @@ def train(
     complete = from_table(merged(base, flags.tables(inputs)))
     if not complete.data.inputs:
         raise RecipeFault("no input; expected files, globs or folders, or [data] inputs in the recipe")
-    best = None
+    best = step = None
     steps = run(complete, complete.data.inputs, out, target=complete.data.target, device=device, resume=resume,
                 start=begin, max_memory=parse_bytes(max_memory) if max_memory else None)
     with progress("training", total=1.0, unit="of the run") as bar:
@@ -129,4 +129,9 @@ def train(
             best = step.validation if step.best else best
             shown = {"loss": step.loss, "validation": best, "windows/s": step.windows_per_second}
             bar.reach(round(step.fraction, 3), **{name: value for name, value in shown.items() if value is not None})
-    say(f"best validation {best:.6g} · {out}/model.safetensors" if best is not None else f"{out}: nothing better found")
+    if step is None:
+        say(f"{out}: finished before; nothing left to do")
+    elif best is None:
+        say(f"{out}: no validation was better than those before")
+    else:
+        say(f"best validation {best:.6g} · {out}/model.safetensors")

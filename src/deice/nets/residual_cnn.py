@@ -1,10 +1,11 @@
-"""The deep residual CNN (v33): 3×3 convolutions with ReLU; output = input - predicted noise."""
+"""The deep residual CNN of the source documents: 3×3 convolutions with ReLU; output = input - predicted noise."""
 
 from dataclasses import dataclass
 from itertools import pairwise
 
 from torch import Tensor, nn
 
+from deice.errors import RecipeFault
 from deice.nets.layers import convolution, start_for_relu
 
 
@@ -14,6 +15,11 @@ class ResidualCNN:
 
     depth: int = 12
     width: int = 32
+
+    def __post_init__(self):
+        if self.depth < 2 or self.width < 1:
+            raise RecipeFault(f"residual_cnn has depth {self.depth} and width {self.width}; "
+                              "expected 2 layers or more of 1 channel or more")
 
     @property
     def stride(self) -> int:

@@ -1,4 +1,4 @@
-"""The U-Net (Ronneberger et al. 2015) of the v28f line: 1→32→64→128, bottleneck 256, and back."""
+"""The U-Net (Ronneberger et al. 2015) of the source documents: 1→32→64→128, bottleneck 256, and back."""
 
 from dataclasses import dataclass
 
@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from deice.errors import RecipeFault
 from deice.nets.layers import convolution, max_pool, start_for_relu
 
 
@@ -21,6 +22,10 @@ class UNet:
     depth: int = 3
     widest: int = 256
     residual: bool = False
+
+    def __post_init__(self):
+        if min(self.size, self.depth, self.widest) < 1:
+            raise RecipeFault(f"unet has size {self.size}, depth {self.depth}, widest {self.widest}; expected 1 or more")
 
     @property
     def widths(self) -> list[int]:

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 
 import torch
 from torch import Tensor
 
+from deice.errors import RecipeFault, UserError
 from deice.losses import mse
 from deice.schemes.task import Task, fold_views, net_on_each_view
 
@@ -20,6 +22,11 @@ class Noise2Void:
 
     share: float = 0.01
     radius: int = 5
+
+    def __post_init__(self):
+        if not 0 < self.share < 1 or self.radius < 1:
+            raise RecipeFault(f"noise2void has share {self.share} and radius {self.radius}; "
+                              "expected a share between 0 and 1 and a radius of 1 or more")
 
     @property
     def views_needed(self) -> int:
@@ -38,16 +45,18 @@ class Noise2Void:
 
     def _neighbours(self, spots: Tensor, shape: torch.Size, generator: torch.Generator) -> Tensor:
         """A random other position within `radius` of each of `spots` (n, 2 + axes), inside the window."""
-        axes = len(shape) - 2
-        span = 2 * self.radius + 1
-        centre = (span**axes - 1) // 2
-        drawn = torch.randint(span**axes - 1, (len(spots),), generator=generator, device=generator.device)
-        drawn = drawn + (drawn >= centre)  # every offset but the centre, equally likely
+        reach = [min(self.radius, (size - 1) // 2) for size in shape[2:]]  # so one of two directions lies inside
+        offsets = prod(2 * r + 1 for r in reach)
+        if offsets == 1:
+            raise UserError(f"windows of {'×'.join(map(str, shape[2:]))} are too small for blind spots; "
+                            "expected three pixels or more along an axis")
+        drawn = torch.randint(offsets - 1, (len(spots),), generator=generator, device=generator.device)
+        drawn = (drawn + (drawn >= offsets // 2)).to(spots.device)  # every offset but the centre, equally likely
         moved = spots.clone()
-        drawn = drawn.to(spots.device)
-        for axis in range(axes):
-            offset = drawn // span**axis % span - self.radius
-            position, size = spots[:, 2 + axis], shape[2 + axis]
+        for axis, size in enumerate(shape[2:]):
+            offset = drawn % (2 * reach[axis] + 1) - reach[axis]
+            drawn = drawn // (2 * reach[axis] + 1)
+            position = spots[:, 2 + axis]
             outside = (position + offset < 0) | (position + offset >= size)
             moved[:, 2 + axis] = position + torch.where(outside, -offset, offset)
         return moved

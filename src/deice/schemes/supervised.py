@@ -17,12 +17,15 @@ NOISES = ("gaussian", "poisson", "mixed")
 class Supervised:
     """`noise`: gaussian (standard deviation `sigma`), poisson (poisson(clean·counts)/counts), mixed (both), in
     normalised grey values; poisson wants the `percentile` or `none` normaliser, whose values are rates ≥ 0.
+    `unit_input`: clean pictures of unit variance are scaled down with their noise to a noisy picture of unit variance,
+    as the standard normaliser will give it when it denoises; False for the other normalisers.
     `directed`: no noise is added, the last view is the clean target of the others (`--target`).
     """
 
     noise: str = "gaussian"
     sigma: float = 0.25
     counts: float = 100.0
+    unit_input: bool = True
     directed: bool = False
 
     def __post_init__(self):
@@ -42,7 +45,8 @@ class Supervised:
         if self.directed:
             return Task(views[:, :-1].mean(1, keepdim=True), views[:, -1:])
         clean = fold_views(views)
-        return Task(self._noisy(clean, generator), clean)
+        scale = (1 + self.sigma**2) ** -0.5 if self.unit_input and self.noise == "gaussian" else 1.0
+        return Task(scale * self._noisy(clean, generator), scale * clean)
 
     def _noisy(self, clean: Tensor, generator: torch.Generator) -> Tensor:
         noisy = clean

@@ -15,10 +15,12 @@ from deice.worlds.cell import MEMBRANE, Bodies, Cell
 from deice.worlds.matter import bilayer
 from deice.worlds.membranes import HALF_MEMBRANE, Membrane, wrapped
 from deice.worlds.projection import share_out
+from deice.worlds.proteins import Protein
 from deice.worlds.tomogram_world import TomogramWorld
 
 BLOCK = 1 << 23  # voxels held at once
 SITES = 1 << 20  # scattering sites held at once
+GRAIN = 0.7  # voxels: sites in one such cube of a body become one, far less of a blur than that of the voxels
 BLUR = 1 / math.sqrt(6)  # voxels, standard deviation of that triangle
 INSIDE = 0.3  # of a body's own potential: where it is labelled
 
@@ -73,7 +75,10 @@ def _add_membrane(density: Tensor, labels: Tensor, membrane: Membrane, world: To
     where = (near[0][:, None, None], near[1][None, :, None], near[2][None, None, :])
     distance = membrane.distance((z[:, None, None], y[None, :, None], x[None, None, :]))
     inside = _in_sample(z, world)[:, None, None]
-    density[where] += bilayer(distance, BLUR * world.pixel_size) * inside
+    blur = BLUR * world.pixel_size
+    close = (distance.abs() < HALF_MEMBRANE + 4 * blur).nonzero(as_tuple=True)
+    spots = tuple(index[at] for index, at in zip(near, close, strict=True))
+    density[spots] += bilayer(distance[close], blur) * inside[close[0], 0, 0]
     here = (distance.abs() < HALF_MEMBRANE) & (inside > 0.5)
     labels[where] = labels[where].masked_fill(here, MEMBRANE)
 
@@ -89,8 +94,7 @@ def _bodies(bodies: Bodies, world: TomogramWorld, rows: slice) -> Tensor:
     pixel, (depth, height, length) = world.pixel_size, world.size
     shape = (depth, rows.stop - rows.start + 2, length)  # with the rows beside, for what lies between two rows
     field, middle = torch.zeros(math.prod(shape)), (rows.start + rows.stop - 1) / 2
-    sites = torch.from_numpy(bodies.protein.sites).float() / pixel
-    charges = torch.from_numpy(bodies.protein.weights).float() * bodies.protein.form(torch.zeros(1)) / pixel**3
+    sites, charges = _charges(bodies.protein, pixel)
     places, rotations = _meeting(bodies, world, middle, shape[1] / 2 + float(sites.norm(dim=1).max()))
     step = max(1, SITES // len(sites))
     for first in range(0, len(places), step):
@@ -104,6 +108,16 @@ def _bodies(bodies: Bodies, world: TomogramWorld, rows: slice) -> Tensor:
         block[:, -2] += block[:, 0]
         block[:, 1] += block[:, -1]
     return block[:, 1:-1]
+
+
+def _charges(protein: Protein, pixel: float) -> tuple[Tensor, Tensor]:
+    """Sites (m, 3) x, y, z in voxels and their potential times voxels (m,); sites close together become one."""
+    sites, weights = torch.from_numpy(protein.sites) / pixel, torch.from_numpy(protein.weights)
+    cells, belongs = torch.unique((sites / GRAIN).floor(), dim=0, return_inverse=True)
+    merged = torch.zeros(len(cells), dtype=torch.float64).index_add_(0, belongs, weights)
+    centres = torch.zeros(len(cells), 3, dtype=torch.float64).index_add_(0, belongs, sites * weights[:, None])
+    charges = merged * float(protein.form(torch.zeros(1))) / pixel**3
+    return (centres / merged[:, None]).float(), charges.float()
 
 
 def _meeting(bodies: Bodies, world: TomogramWorld, middle: float, reach: float) -> tuple[Tensor, Tensor]:

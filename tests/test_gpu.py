@@ -1,0 +1,88 @@
+"""What only a GPU can show: precision, memory caps, smaller tiles after running out, the stream's own copies."""
+
+import numpy as np
+import pytest
+import torch
+from worlds_for_tests import error, views
+
+from deice import denoise, train
+from deice.devices import cap_memory
+from deice.filters.fitted import best_gaussian, radial_wiener
+from deice.recipe import from_table
+from deice.training import run
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here"),
+]
+CUDA = torch.device("cuda")
+RECIPE = {"net": {"name": "unet", "size": 16, "depth": 2}, "data": {"window": 64}, "training": {"batch": 8, "lr": 2e-3}}
+
+
+@pytest.fixture
+def uncapped():
+    """The allocator as it was, whatever a test asks of it."""
+    yield
+    torch.cuda.set_per_process_memory_fraction(1.0)
+    torch.cuda.empty_cache()
+
+
+def pairs(shape=(160, 144)):
+    return [views(shape, seed=i)[1] for i in range(3)]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_every_precision_learns(precision):
+    truth, noisy = views((160, 144), seed=50)
+    model = train(pairs(), recipe=RECIPE, steps=150, precision=precision, device="cuda")
+    for device in ("cuda", "cpu"):
+        denoised = denoise(noisy, model, device=device, precision="fp32")
+        assert error(np.asarray(denoised), truth) < 0.7 * error(noisy.mean(0), truth)
+
+
+def test_the_gpu_and_the_processor_agree():
+    _, noisy = views((300, 200), seed=51)
+    model = train(pairs(), recipe=RECIPE, steps=20, precision="fp32", device="cuda")
+    torch.backends.cudnn.allow_tf32 = False
+    answers = [np.asarray(denoise(noisy, model, device=device, precision="fp32")) for device in ("cuda", "cpu")]
+    assert np.abs(answers[0] - answers[1]).max() < 1e-3 * answers[1].std()
+
+
+@pytest.mark.parametrize("axes", [2, 3])
+def test_training_and_denoising_stay_under_the_cap(axes, uncapped):
+    shape, window = {2: ((2048, 2048), 128), 3: ((64, 256, 256), 32)}[axes]
+    limit = 2_000_000_000
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    recipe = from_table({**RECIPE, "data": {"window": window}, "training": {"steps": 20, "batch": 4}})
+    kept = []
+    for _ in run(recipe, pairs(shape)[:2], None, device="cuda", max_memory=limit, keep=kept):
+        pass
+    denoised = denoise(pairs(shape)[0], kept[0].model(), device="cuda", max_memory=limit)
+    assert np.isfinite(np.asarray(denoised)).all()
+    assert torch.cuda.max_memory_reserved() <= limit
+
+
+def test_tiles_shrink_when_memory_runs_out(uncapped, caplog):
+    model = train(pairs(), recipe=RECIPE, steps=2, device="cuda")
+    noisy = views((3000, 3000), count=1)[1]
+    whole = np.asarray(denoise(noisy, model, device="cuda", precision="fp32", tile=512))
+    cap_memory(CUDA, 700_000_000)
+    torch.cuda.empty_cache()
+    tight = np.asarray(denoise(noisy, model, device="cuda", precision="fp32", tile=3000))
+    assert "out of memory with tiles of" in caplog.text
+    assert np.abs(whole - tight).max() < 2e-3 * whole.std()
+
+
+def test_the_same_run_twice_gives_nearly_the_same_model():
+    models = [train(pairs(), recipe=RECIPE, steps=30, precision="fp32", device="cuda") for _ in range(2)]
+    validations = [model.facts["validation"] for model in models]
+    assert validations[0] == pytest.approx(validations[1], rel=1e-3)
+
+
+def test_the_baselines_run_on_the_gpu():
+    truth, noisy = (torch.from_numpy(np.asarray(array)).to(CUDA) for array in views((120, 90), count=1))
+    smooth, sigma = best_gaussian(noisy[0], truth)
+    assert smooth.device.type == "cuda"
+    assert sigma > 0.5
+    assert radial_wiener(noisy[0], truth).device.type == "cuda"
