@@ -57,7 +57,7 @@ def test_a_filter_is_the_filter_of_that_name(files):
 
 
 @pytest.mark.parametrize(("name", "said"), [
-    ("gausian:sigma=3", "did you mean 'gaussian'"), ("gaussian:sgma=3", "sgma"), ("topaz:unet", "--topaz PYTHON"),
+    ("gauss:sigma=3", "did you mean 'gaussian'"), ("gaussian:sgma=3", "sgma"), ("topaz:unet", "--topaz PYTHON"),
     ("nowhere.safetensors", "no such file"), ("tegunov", "unknown"),
 ])
 def test_a_wrong_name_is_one_clear_line(name, said):

@@ -65,7 +65,7 @@ def test_volumes_are_compared_as_pictures_are(tmp_path):
 
 
 @pytest.mark.parametrize(("methods", "said"), [
-    ("gausian:sigma=3", "did you mean"), ("gaussian:sgma=3", "unknown setting"), ("topaz:unet", "docs/topaz.md"),
+    ("gauss:sigma=3", "did you mean"), ("gaussian:sgma=3", "unknown setting"), ("topaz:unet", "docs/topaz.md"),
     ("deice", "unknown"), ("run.safetensors", "no such file"), (",", "no method"),
 ])
 def test_a_wrong_method_is_one_line_and_nothing_is_written(folder, capsys, methods, said):
