@@ -54,25 +54,23 @@ class Run:
 
 
 def train(
-    inputs: Sequence[Any], out: Path | str | None = None, recipe: Recipe | Mapping[str, Any] | None = None, *,
-    target: Any = None, device: str = "auto", **settings: Any,
+    inputs: Any, out: Path | str | None = None, recipe: Recipe | Mapping[str, Any] | None = None, *,
+    target: Any = None, device: str = "auto", resume: bool = False, **settings: Any,
 ) -> Model:
     """Train on files, folders, Images or arrays and return the best model.
 
-    inputs: paths (halves are paired by name), or one array (v, *space) or Image per scene.
+    inputs: a path or a list of paths (halves are paired by name), or one array (v, *space) or Image per scene.
     recipe: a Recipe or its tables; `settings` override its [training] values, e.g. steps=500, batch=8.
     target: a folder of targets with the same names, or arrays (*space), one per scene.
     Raises UserError where the input is at fault.
     """
     table = to_table(recipe) if isinstance(recipe, Recipe) else dict(recipe or {})
-    learner = None
-    for _ in run(from_table(merged(table, {"training": settings})), inputs, out, target=target, device=device,
-                 keep=(kept := [])):
-        learner = kept[0]
-    assert learner is not None
-    if out is not None:
-        return load_model(Path(out))
-    return learner.model()
+    complete = from_table(merged(table, {"training": settings}))
+    given = [inputs] if isinstance(inputs, str | Path) else inputs
+    kept: list[Learner] = []
+    for _ in run(complete, given, out, target=target, device=device, resume=resume, keep=kept):
+        pass
+    return kept[0].model() if out is None else load_model(Path(out))
 
 
 def run(
@@ -80,7 +78,10 @@ def run(
     resume: bool = False, start: Path | str | None = None, max_memory: int | None = None,
     keep: list[Learner] | None = None,
 ) -> Iterator[Step]:
-    """Open the data, prepare the folder, then yield the steps of the loop. `start`: a model to begin from."""
+    """Open the data, prepare the folder, then yield the steps of the loop.
+
+    start: a model to begin from. max_memory: bytes of the GPU. keep: takes the learner, for callers without a folder.
+    """
     where = choose_device(device)
     cap_memory(where, max_memory)
     opened = open_for_training(inputs, target, recipe.scheme, recipe.data)

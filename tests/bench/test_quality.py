@@ -1,6 +1,7 @@
 """The quality suite from end to end, at toy size; and that it needs no more than torch, numpy and mrcfile."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -8,7 +9,7 @@ import pytest
 
 from deice.bench import quality
 from deice.bench.micrographs import Micrographs
-from deice.bench.quality import Plan, run
+from deice.bench.quality import Plan, run, train
 from deice.bench.suite import Extent
 from deice.errors import UserError
 from deice.worlds import World
@@ -75,6 +76,18 @@ def test_what_is_finished_is_not_done_again_and_what_changed_is(tmp_path, plan):
     again = {path for path, stamp in stamps.items() if path.stat().st_mtime_ns != stamp}
     assert again
     assert all("deice" in path.relative_to(out).parts for path in again)
+
+
+def test_training_alone_leaves_runs_that_are_judged_later(tmp_path, plan):
+    plan = Plan(**{**vars(plan), "figure": False, "methods": ("deice",)})
+    train(tmp_path / "there", plan)
+    assert not list((tmp_path / "there").rglob("figures.json"))
+    for level in ("snr_0.2", "snr_0.05"):
+        shutil.copytree(tmp_path / "there" / level, tmp_path / "here" / level)
+    trained = {path: path.stat().st_mtime_ns for path in (tmp_path / "here").rglob("*.safetensors")}
+    assert len(trained) == 2
+    run(tmp_path / "here", plan)
+    assert {path: path.stat().st_mtime_ns for path in trained} == trained
 
 
 @pytest.mark.parametrize(("change", "said"), [

@@ -17,9 +17,9 @@ CELL = Tomograms(TomogramWorld(pixel_size=16.0, tilt_range=(-60, 60, 12), frames
 SMALL = Extent(train=1, test=2, size=96, levels=(0.2, 0.02))
 
 
-def built(folder, scenery=CROWDED, extent=SMALL):
+def built(folder, scenery=CROWDED, extent=SMALL, workers=1):
     suite = Suite("micrographs", scenery, extent, folder)
-    steps = list(suite.build())
+    steps = list(suite.build(workers))
     return suite, steps
 
 
@@ -78,6 +78,14 @@ def test_nothing_is_drawn_twice_and_a_new_level_leaves_the_others(suite, tmp_pat
     assert wider.facts(0.05)["signal_to_noise"] == pytest.approx(0.05, rel=0.05)
     twin = first.cases(0.02)[1].open()
     assert twin.fingerprint == suite.cases(0.02)[1].open().fingerprint
+
+
+def test_several_at_a_time_are_the_same_scenes(suite, tmp_path):
+    other, steps = built(tmp_path, workers=2)
+    assert steps[-1] == (3, 3)
+    for one, twin in zip(suite.cases(0.02), other.cases(0.02), strict=True):
+        assert np.allclose(one.open().truth, twin.open().truth, rtol=1e-4)
+    assert other.facts(0.2)["signal_to_noise"] == pytest.approx(0.2, rel=0.03)
 
 
 def test_a_folder_of_another_suite_is_refused(suite):

@@ -16,6 +16,7 @@ from deice.bench.judge import GIGABYTE
 from deice.bench.methods import FULL, Learnt, Method, Topaz, topaz_of
 from deice.bench.suite import write_json
 from deice.checkpoint import load_model
+from deice.devices import machine
 from deice.errors import RecipeFault
 from deice.io import read
 from deice.peers import train_topaz
@@ -51,8 +52,7 @@ def identity(text: str, lesson: Lesson) -> dict[str, Any]:
     """All that the method's answers depend on, besides the scenes: equal, and they need not be computed again."""
     if not learns(text) or text.startswith(TRAINED_TOPAZ):
         return {"method": text}
-    return {"method": text, "pairs": len(lesson.halves) // 2, "device": lesson.device.type,
-            "recipe": table_for(text, lesson)}
+    return {"method": text, "pairs": len(lesson.halves) // 2, "recipe": table_for(text, lesson)}
 
 
 def learnt(text: str, lesson: Lesson, folder: Path) -> tuple[Method, dict[str, Any]]:
@@ -65,7 +65,7 @@ def learnt(text: str, lesson: Lesson, folder: Path) -> tuple[Method, dict[str, A
     if done.get("identity") != wanted["identity"]:
         shutil.rmtree(folder, ignore_errors=True)
         train = _train_topaz if text.startswith(TRAINED_TOPAZ) else _train_ours
-        done = wanted | {"training": train(text, lesson, folder)}
+        done = wanted | {"training": train(text, lesson, folder) | {"trained_on": machine()}}
         write_json(folder / DONE, done)
     if text.startswith(TRAINED_TOPAZ):
         method: Method = Topaz(topaz_of("unet", lesson.topaz).python, str(folder / "topaz.sav"))

@@ -55,7 +55,7 @@ class Plan:
 
     recipe: of the method `deice` (the default recipe of `deice train`).  minutes: of training, instead of the
     recipe's.  topaz: its Python.  with_ice: judge against the truth with the structure of the ice.  figure: draw the
-    figure, for which matplotlib must be there.
+    figure, for which matplotlib must be there.  workers: scenes that are drawn at a time.
     """
 
     suite: str = "micrographs"
@@ -67,6 +67,7 @@ class Plan:
     topaz: Path | str | None = None
     with_ice: bool = False
     figure: bool = True
+    workers: int = 1
 
 
 def run(out: Path | str, plan: Plan = Plan()) -> dict[str, Any]:
@@ -81,9 +82,7 @@ def run(out: Path | str, plan: Plan = Plan()) -> dict[str, Any]:
     suite = Suite(plan.suite, SCENERIES[plan.suite], plan.extent, out)
     names = chosen(plan)
     refuse_unknown(names, plan)
-    for part, done, total in suite.build():
-        if done == total or done % 10 == 0:
-            log.info("%s: %d of %d %s scenes", plan.suite, done, total, part)
+    _build(suite, plan)
     document = _heading(plan)
     entries = {}
     for level in plan.extent.levels:
@@ -96,6 +95,37 @@ def run(out: Path | str, plan: Plan = Plan()) -> dict[str, Any]:
     if plan.figure:
         _draw(suite, names, entries)
     return document
+
+
+def train(out: Path | str, plan: Plan = Plan()) -> None:
+    """Only draw the scenes and train what learns: for a machine with a GPU whose runs are judged on another one.
+
+    `run` in a copy of the folders snr_LEVEL/METHOD/run finds the models trained, whatever the device was.
+    """
+    names = chosen(plan)
+    refuse_unknown(names, plan)
+    suite = Suite(plan.suite, SCENERIES[plan.suite], plan.extent, Path(out))
+    _build(suite, plan)
+    for level in plan.extent.levels:
+        for name in filter(learns, names):
+            learnt(name, lesson_of(suite, level, plan), run_folder(suite, level, name))
+
+
+def _build(suite: Suite, plan: Plan) -> None:
+    for done, total in suite.build(plan.workers):
+        if done == total or done % 10 == 0:
+            log.info("%s: %d of %d scenes drawn", suite.kind, done, total)
+
+
+def lesson_of(suite: Suite, level: float, plan: Plan) -> Lesson:
+    """What is learnt from at a level, and how."""
+    return Lesson(suite.training_halves(level), choose_device(plan.device), plan.recipe, plan.minutes,
+                  plan.extent.seed, find_topaz(plan.topaz))
+
+
+def run_folder(suite: Suite, level: float, name: str) -> Path:
+    """Where a method is trained; one run serves it with and without @full."""
+    return suite.folder / level_name(level) / file_name(name.removesuffix(FULL)) / "run"
 
 
 def extent_of(suite: str, **given: Any) -> Extent:
@@ -135,19 +165,18 @@ def _level(
 ) -> tuple[dict[str, list[dict[str, Any]]], dict[str, dict[str, Any]]]:
     """The judge's entries of each method at one level, and what is to be said of their training."""
     folder = suite.folder / level_name(level)
-    lesson = Lesson(suite.training_halves(level), choose_device(plan.device), plan.recipe, plan.minutes,
-                    plan.extent.seed, find_topaz(plan.topaz))
+    lesson = lesson_of(suite, level, plan)
     cases = suite.cases(level, plan.with_ice)
     entries, training = {}, {}
     for name in names:
         said: dict[str, Any] = {}
         method: Method
         if learns(name):
-            method, said = learnt(name, lesson, folder / file_name(name.removesuffix(FULL)) / "run")
+            method, said = learnt(name, lesson, run_folder(suite, level, name))
         else:
             method = method_of(name, lesson.topaz, truth=True)
         training[label(name)] = said
-        about = identity(name, lesson) | {"with_ice": plan.with_ice, "training": said}
+        about = identity(name, lesson) | {"device": lesson.device.type, "with_ice": plan.with_ice, "training": said}
         found = entries[label(name)] = entries_of(method, cases, about, folder / file_name(name), lesson.device)
         log.info("level %g: %s, PSNR %.2f dB", level, label(name),
                  sum(one["figures"]["psnr"] for one in found) / len(found))
@@ -227,7 +256,7 @@ def as_markdown(document: dict[str, Any]) -> str:
                   markdown(table, columns_of(table)), ""]
         for name, row in table["methods"].items():
             if "training_seconds" in row:
-                lines += [f"{name} trained for {row['training_seconds']:.0f} s.", ""]
+                lines += [f"{name} trained for {row['training_seconds']:.0f} s on {row['trained_on']}.", ""]
     return "\n".join(lines)
 
 

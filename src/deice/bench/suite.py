@@ -13,11 +13,14 @@ import json
 import logging
 import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 
 from deice.bench.cases import Case
 from deice.errors import RecipeFault
@@ -94,18 +97,25 @@ class Suite:
     extent: Extent
     folder: Path
 
-    def build(self) -> Iterator[tuple[str, int, int]]:
-        """Draw what is missing; yields (part, scenes done, scenes in all).
+    def build(self, workers: int = 1) -> Iterator[tuple[int, int]]:
+        """Draw what is missing, `workers` scenes at a time; yields (scenes drawn, scenes that were missing).
 
         RecipeFault for the folder of another suite.
         """
         writable_folder(self.folder)
         self._refuse_another()
-        for part in PARTS:
-            count = getattr(self.extent, part)
-            for index in range(count):
+        scenes = [(part, index) for part in PARTS for index in range(getattr(self.extent, part))]
+        missing = [(part, index) for part, index in scenes if self._missing(part, index)]
+        if workers == 1:
+            for done, (part, index) in enumerate(missing, 1):
                 self._draw(part, index)
-                yield part, index + 1, count
+                yield done, len(missing)
+            return
+        with ProcessPoolExecutor(workers, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+            drawn = [pool.submit(self._draw, part, index) for part, index in missing]
+            for done, scene in enumerate(as_completed(drawn), 1):
+                scene.result()
+                yield done, len(missing)
 
     def cases(self, level: float, with_ice: bool = False) -> list[Case]:
         """The test scenes at a level; with_ice: judged against the truth with the structure of the ice."""
@@ -127,18 +137,21 @@ class Suite:
 
     def facts(self, level: float) -> dict[str, float]:
         """Means over the test scenes of what a level came out as."""
-        found = [json.loads(self._record("test", index).read_text())["levels"][f"{level:g}"]
-                 for index in range(self.extent.test)]
+        found = [self._done("test", index)[f"{level:g}"] for index in range(self.extent.test)]
         return {key: float(np.mean([facts[key] for facts in found])) for key in found[0]}
 
-    def _draw(self, part: str, index: int) -> None:
+    def _done(self, part: str, index: int) -> dict[str, dict[str, float]]:
+        """What the levels of a scene came out as that were drawn before."""
         record = self._record(part, index)
-        done = json.loads(record.read_text())["levels"] if record.exists() else {}
-        missing = [level for level in self.extent.levels if f"{level:g}" not in done]
-        if not missing:
-            return
-        drawn = self.scenery.draw(self.extent, part, index, missing)
-        folder, name = self._part(part), scene_name(index)
+        return json.loads(record.read_text())["levels"] if record.exists() else {}
+
+    def _missing(self, part: str, index: int) -> list[float]:
+        done = self._done(part, index)
+        return [level for level in self.extent.levels if f"{level:g}" not in done]
+
+    def _draw(self, part: str, index: int) -> None:
+        drawn = self.scenery.draw(self.extent, part, index, self._missing(part, index))
+        folder, name, done = self._part(part), scene_name(index), self._done(part, index)
         for kind, picture in (("truth", drawn.truth), ("truth_with_ice", drawn.truth_with_ice)):
             if part == "test" and picture is not None:
                 write(folder / kind / f"{name}.mrc", picture, drawn.geometry, label=kind.replace("_", " "))
@@ -151,7 +164,7 @@ class Suite:
                 full = (halves[0] + halves[1]) / 2
                 write(at_level / "full" / f"{name}.mrc", full, drawn.geometry, label="average")
             done[f"{level:g}"] = facts
-        write_json(record, {"name": name, "particles": len(drawn.particles), "levels": done})
+        write_json(self._record(part, index), {"name": name, "particles": len(drawn.particles), "levels": done})
 
     def _refuse_another(self) -> None:
         path = self.folder / "data" / "suite.json"

@@ -24,6 +24,7 @@ def quality(
     seed: int = 0,
     device: str = "auto",
     topaz: str | None = None,
+    workers: int = 1,
 ) -> None:
     """Methods on simulated scenes whose truth is known, at several noise levels; one table a level.
 
@@ -64,6 +65,8 @@ def quality(
         auto, cpu or cuda.
     topaz
         The python of the environment that Topaz lives in (or the variable DEICE_TOPAZ_PYTHON).
+    workers
+        Scenes that are drawn at the same time, each by a process of its own.
     """
     from deice.bench.methods import split_methods
     from deice.bench.quality import Plan, as_markdown, extent_of, run
@@ -76,5 +79,6 @@ def quality(
     except ValueError:
         raise RecipeFault(f"--levels {levels}; expected numbers, as 0.02,0.01") from None
     extent = extent_of(suite, levels=ratios, seed=seed, train=train, test=test, size=size)
-    plan = Plan(suite, extent, tuple(split_methods(methods or "")), recipe, minutes, device, topaz, with_ice)
+    plan = Plan(suite, extent, tuple(split_methods(methods or "")), recipe, minutes, device, topaz, with_ice,
+                workers=workers)
     print(as_markdown(run(out, plan)))

@@ -25,7 +25,8 @@ class UNet:
 
     def __post_init__(self):
         if min(self.size, self.depth, self.widest) < 1:
-            raise RecipeFault(f"unet has size {self.size}, depth {self.depth}, widest {self.widest}; expected 1 or more")
+            found = f"size {self.size}, depth {self.depth}, widest {self.widest}"
+            raise RecipeFault(f"unet has {found}; expected 1 or more of each")
 
     @property
     def widths(self) -> list[int]:
