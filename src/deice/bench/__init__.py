@@ -5,4 +5,5 @@ suite       scenes on disk                     micrographs, tomograms   what the
 methods     what denoises                      learning    what learns first
 judge       figures of one answer              tables      figures of many
 picking     a plain particle picker            cost        seconds and memory
+tegunov     a filter at its best               page        the files of a table
 """

@@ -8,7 +8,8 @@ from typing import Any
 from deice.bench.cases import Case, cases_of
 from deice.bench.figure import panel, save
 from deice.bench.methods import method_of
-from deice.bench.quality import COLUMN_NOTES, entries_of, file_name, write_tables
+from deice.bench.page import COLUMN_NOTES, write_tables
+from deice.bench.quality import entries_of, file_name
 from deice.bench.tables import columns_of, table_of
 from deice.checkpoint import MODEL
 from deice.devices import choose_device, machine

@@ -4,7 +4,7 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from deice.devices import machine
 from deice.errors import RecipeFault
 from deice.io import read
 from deice.peers import train_topaz
-from deice.recipe import from_table, merged, parse_component, read_table
+from deice.recipe import Recipe, from_table, merged, parse_component, read_table, to_table
 from deice.training import run
 
 log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ def identity(text: str, lesson: Lesson) -> dict[str, Any]:
     """All that the method's answers depend on, besides the scenes: equal, and they need not be computed again."""
     if not learns(text) or text.startswith(TRAINED_TOPAZ):
         return {"method": text}
-    return {"method": text, "pairs": len(lesson.halves) // 2, "recipe": table_for(text, lesson)}
+    return {"method": text, "pairs": len(lesson.halves) // 2, "recipe": to_table(recipe_for(text, lesson))}
 
 
 def learnt(text: str, lesson: Lesson, folder: Path) -> tuple[Method, dict[str, Any]]:
@@ -74,16 +74,16 @@ def learnt(text: str, lesson: Lesson, folder: Path) -> tuple[Method, dict[str, A
     return method, done["training"]
 
 
-def table_for(text: str, lesson: Lesson) -> Mapping[str, Any]:
-    """The tables of the recipe behind a method: a file's, or those of --recipe for `deice`, with the suite's flags."""
+def recipe_for(text: str, lesson: Lesson) -> Recipe:
+    """The recipe behind a method: a file's, or that of --recipe for `deice`, with the suite's own seed and length."""
     name = text.removesuffix(FULL)
     path = lesson.recipe if name == OURS else Path(name)
-    return merged({} if path is None else read_table(path),
-                  {"training": {"minutes": lesson.minutes, "seed": lesson.seed}})
+    table = {} if path is None else read_table(path)
+    return from_table(merged(table, {"training": {"minutes": lesson.minutes, "seed": lesson.seed}}))
 
 
 def _train_ours(text: str, lesson: Lesson, folder: Path) -> dict[str, Any]:
-    recipe = from_table(table_for(text, lesson))
+    recipe = recipe_for(text, lesson)
     steps = said = 0
     best = None
     with metered(lesson.device) as cost:

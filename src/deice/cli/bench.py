@@ -69,7 +69,8 @@ def quality(
         Scenes that are drawn at the same time, each by a process of its own.
     """
     from deice.bench.methods import split_methods
-    from deice.bench.quality import Plan, as_markdown, extent_of, run
+    from deice.bench.page import as_markdown
+    from deice.bench.quality import Plan, extent_of, run
     from deice.cli.options import listen
     from deice.errors import RecipeFault
 
