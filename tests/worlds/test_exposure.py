@@ -13,16 +13,6 @@ from deice.worlds.detector import DETECTORS
 SMALL = World(size=(96, 130), frames=8, pixel_size=2.0, coverage=0.3, ice_thickness=300)
 
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Small transforms are quicker alone than divided."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def correlation(a, b):
     return float(np.corrcoef(a.ravel(), b.ravel())[0, 1])
 

@@ -14,15 +14,6 @@ SMALL = TomogramWorld(size=(32, 48, 56), vesicles=300, sheets=0, actin=400, micr
 QUIET = world_of(SMALL, ice=False)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Small transforms are quicker alone than divided."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def correlation(a, b):
     return float(np.corrcoef(a.ravel(), b.ravel())[0, 1])
 

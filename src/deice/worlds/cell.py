@@ -5,6 +5,7 @@ tilted view finds more of the same beyond the tomogram's edges.
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -14,7 +15,7 @@ import torch
 from deice.worlds.filaments import ACTIN, MICROTUBULE, SAMPLED, Lattice, Line, draw_line, subunits
 from deice.worlds.maps import protein_from_map
 from deice.worlds.matter import EXCESS_POTENTIAL, GOLD_POTENTIAL, PROTEIN_DENSITY, point_form
-from deice.worlds.membranes import HALF_MEMBRANE, Membrane, draw_sheet, draw_vesicle
+from deice.worlds.membranes import HALF_MEMBRANE, Membrane, box, distances, draw_sheet, draw_vesicle
 from deice.worlds.poses import random_rotation
 from deice.worlds.proteins import Protein, build_protein, protein_family
 from deice.worlds.room import Room
@@ -98,34 +99,31 @@ def _membranes(
 ) -> list[Membrane]:
     found: list[Membrane] = []
     for _ in range(_about(world.sheets * world.area, rng)):
-        sheet = next((s for s in (draw_sheet(middle, period, rng) for _ in range(TRIES)) if _clear(room, s)), None)
-        if sheet is not None:
-            found.append(sheet)
-            _take_membrane(room, sheet)
+        found += _where_free(room, (draw_sheet(middle, world.sample / 2, period, rng) for _ in range(TRIES)))
     for _ in range(_about(world.vesicles * world.area, rng)):
-        for _ in range(TRIES):
-            vesicle = draw_vesicle(room.anywhere(rng), period, rng)
-            # half of it at least lies in the sample; it does not meet its own copy
-            if 2 * vesicle.reach < min(period) and _clear(room, vesicle):
-                found.append(vesicle)
-                _take_membrane(room, vesicle)
-                break
+        drawn = (draw_vesicle(room.anywhere(rng), period, rng) for _ in range(TRIES))
+        # what meets its own copy is no vesicle
+        found += _where_free(room, (vesicle for vesicle in drawn if 2 * vesicle.reach < min(period)))
     return found
 
 
-def _near(room: Room, membrane: Membrane) -> np.ndarray:
-    """(z, y, x) of the room: cells that a membrane passes through."""
+def _where_free(room: Room, drawn: Iterable[Membrane]) -> list[Membrane]:
+    """The first of those drawn that meets nothing, taking its room; none if there is none."""
+    for membrane in drawn:
+        cells = _passed(room, membrane)
+        if not room.taken[cells].any():
+            room.taken[cells] = True
+            return [membrane]
+    return []
+
+
+def _passed(room: Room, membrane: Membrane) -> tuple[np.ndarray, ...]:
+    """z, y, x of the room's cells that a membrane passes through, each (n,)."""
     z, y, x = (torch.from_numpy(axis) for axis in room.centres)
-    distance = membrane.distance((z[:, None, None], y[None, :, None], x[None, None, :]))
-    return (distance.abs() < HALF_MEMBRANE + room.spacing.max() / 2).numpy()
-
-
-def _clear(room: Room, membrane: Membrane) -> bool:
-    return not bool((_near(room, membrane) & room.taken).any())
-
-
-def _take_membrane(room: Room, membrane: Membrane) -> None:
-    room.taken |= _near(room, membrane)
+    near = box(membrane, (z, y, x))
+    distance = distances(membrane, (z, y, x), near)
+    close = (distance.abs() < HALF_MEMBRANE + room.spacing.max() / 2).nonzero(as_tuple=True)
+    return tuple(index[at].numpy() for index, at in zip(near, close, strict=True))
 
 
 def _filaments(lattice: Lattice, label: int, count: int, room: Room, rng: np.random.Generator) -> Bodies:
@@ -183,6 +181,7 @@ def _bead() -> Protein:
 def _particles(kinds: tuple[Protein, ...], volume: float, room: Room, rng: np.random.Generator) -> list[Bodies]:
     """As many as fill `volume` Å³, kinds with equal chance, until no place is found any more."""
     places: list[list[np.ndarray]] = [[] for _ in kinds]
+    radii = [kind.radius for kind in kinds]
     filled, failed = 0.0, 0
     while failed < TRIES:
         number = int(rng.integers(len(kinds)))
@@ -191,10 +190,10 @@ def _particles(kinds: tuple[Protein, ...], volume: float, room: Room, rng: np.ra
         if rng.random() * body > volume - filled:
             break
         place = room.anywhere(rng)[None]
-        if not room.fits(place, kinds[number].radius):
+        if not room.fits(place, radii[number]):
             failed += 1
             continue
-        room.take(place, kinds[number].radius)
+        room.take(place, radii[number])
         places[number].append(place)
         filled, failed = filled + body, 0
     return [

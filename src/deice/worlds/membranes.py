@@ -58,7 +58,8 @@ class Sheet:
     """A wavy wall at x = place + slope · (z - middle) + waves; two walls `gap` apart where it is not 0.
 
     Its normal lies near x, where tilts about y can see it.
-    waves: (n, 4) height in Å, whole waves along y, waves per Å along z, phase.  period: (y, x).
+    waves: (n, 4) height in Å, whole waves along y, waves per Å along z, phase.  half: Å of z above and below the
+    middle that it is wanted for.  period: (y, x).
     """
 
     place: float
@@ -66,12 +67,13 @@ class Sheet:
     middle: float
     waves: np.ndarray
     gap: float
+    half: float
     period: tuple[float, float]
 
     @property
     def reach(self) -> float:
-        """It is everywhere."""
-        return math.inf
+        """Å along x from its place beyond which there is nothing of it."""
+        return abs(self.slope) * self.half + float(self.waves[:, 0].sum()) + self.gap / 2 + 3 * HALF_MEMBRANE
 
     def distance(self, points: Points) -> Tensor:
         """Å from the nearer wall, exact to first order near it."""
@@ -88,11 +90,24 @@ class Sheet:
         return distance if self.gap == 0 else distance.abs() - self.gap / 2
 
     def offsets(self, points: Points) -> Points:
-        """`points` as they are: every place may be near."""
-        return points
+        """Along x from its place; along y and z it is everywhere."""
+        z, y, x = points
+        return 0 * z, 0 * y, wrapped(x - self.place, self.period[1])
 
 
 Membrane = Vesicle | Sheet
+
+
+def box(membrane: Membrane, axes: Points) -> Points:
+    """Which of the grid's `axes`, each (n,), come near it: their numbers, each (m,)."""
+    z, y, x = ((offset.abs() <= membrane.reach).nonzero()[:, 0] for offset in membrane.offsets(axes))
+    return z, y, x
+
+
+def distances(membrane: Membrane, axes: Points, near: Points) -> Tensor:
+    """Its distance from the points of the box `near` of the grid, (z, y, x)."""
+    z, y, x = (axis[index] for axis, index in zip(axes, near, strict=True))
+    return membrane.distance((z[:, None, None], y[None, :, None], x[None, None, :]))
 
 
 def draw_vesicle(centre: np.ndarray, period: tuple[float, float], rng: np.random.Generator) -> Vesicle:
@@ -103,12 +118,12 @@ def draw_vesicle(centre: np.ndarray, period: tuple[float, float], rng: np.random
     return Vesicle(centre, axes, frame, float(rng.uniform(0, 0.06)), int(rng.integers(2, 5)), period)
 
 
-def draw_sheet(middle: float, period: tuple[float, float], rng: np.random.Generator) -> Sheet:
-    """A plasma membrane or, as often, the two walls of a cisterna."""
+def draw_sheet(middle: float, half: float, period: tuple[float, float], rng: np.random.Generator) -> Sheet:
+    """A plasma membrane or, as often, the two walls of a cisterna; `half`: of the sample's thickness."""
     heights = rng.uniform(20, 70, 3)
     waves = np.stack([heights, [1, 1, 2], rng.uniform(-1 / 900, 1 / 900, 3), rng.uniform(0, 2 * math.pi, 3)], axis=1)
     gap = float(rng.uniform(160, 320)) if rng.random() < 0.5 else 0.0
-    return Sheet(rng.uniform(0, period[1]), rng.uniform(-0.6, 0.6), middle, waves, gap, period)
+    return Sheet(rng.uniform(0, period[1]), rng.uniform(-0.6, 0.6), middle, waves, gap, half, period)
 
 
 def wrapped(offset: Tensor, period: float) -> Tensor:

@@ -50,13 +50,17 @@ def ice(
 def share_out(field: Tensor, places: Tensor, weights: Tensor, shape: Sequence[int]) -> None:
     """Add `weights` (n,) at `places` (n, axes of `shape`) to the flat, periodic `field`, linearly along each axis."""
     corner = places.floor()
-    beyond = places - corner
-    corner = corner.long()
-    for steps in itertools.product((0, 1), repeat=len(shape)):
-        share, index = weights, torch.zeros_like(corner[:, 0])
-        for axis, (step, size) in enumerate(zip(steps, shape, strict=True)):
-            share = share * (beyond[:, axis] if step else 1 - beyond[:, axis])
-            index = index * size + (corner[:, axis] + step) % size
+    beyond = (places - corner).T
+    strides = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
+    columns = [corner[:, axis].long() for axis in range(len(shape))]
+    sides = [
+        [((column + step) % size * stride, share if step else 1 - share) for step in (0, 1)]
+        for column, size, stride, share in zip(columns, shape, strides, beyond, strict=True)
+    ]
+    for chosen in itertools.product(*sides):
+        share, index = weights, torch.zeros_like(columns[0])
+        for offset, part in chosen:
+            share, index = share * part, index + offset
         field.index_add_(0, index, share)
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from deice.ops.tilts import Tilts
@@ -40,7 +41,9 @@ class TiltSeries:
     def signal_to_noise(self) -> float:
         """Per voxel of the full tomogram, in its middle: see the function of this name. Noise is that of counting."""
         lengths = (self.tilts.depth, self.pictures.shape[2], self.tilts.length)
-        z, y, x = (slice((n - min(n, m)) // 2, (n + min(n, m)) // 2) for n, m in zip(lengths, JUDGED, strict=True))
-        truth, even, odd = self.reconstruct(y)[:, z, :, x].numpy()
+        z, y, x = (range(n)[(n - min(n, m)) // 2 : (n + min(n, m)) // 2] for n, m in zip(lengths, JUDGED, strict=True))
+        rows = (slice(row, min(row + 16, y.stop)) for row in range(y.start, y.stop, 16))  # not much at a time
+        cut = [self.reconstruct(some)[:, z.start : z.stop, :, x.start : x.stop] for some in rows]
+        truth, even, odd = torch.cat(cut, dim=2).numpy()
         noise = float(np.var(even - odd, dtype=np.float64)) * self.even_share * (1 - self.even_share)
         return signal_to_noise(truth, noise, self.pixel_size)

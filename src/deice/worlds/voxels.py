@@ -6,6 +6,7 @@ is finer than the grid is not in it. Lengths are Å, places (z, y, x) from the c
 
 import math
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -13,13 +14,13 @@ from torch import Tensor
 
 from deice.worlds.cell import MEMBRANE, Bodies, Cell
 from deice.worlds.matter import bilayer
-from deice.worlds.membranes import HALF_MEMBRANE, Membrane, wrapped
+from deice.worlds.membranes import HALF_MEMBRANE, Membrane, box, distances, wrapped
 from deice.worlds.projection import share_out
 from deice.worlds.proteins import Protein
 from deice.worlds.tomogram_world import TomogramWorld
 
 BLOCK = 1 << 23  # voxels held at once
-SITES = 1 << 20  # scattering sites held at once
+SITES = 1 << 17  # scattering sites held at once
 GRAIN = 0.7  # voxels: sites in one such cube of a body become one, far less of a blur than that of the voxels
 BLUR = 1 / math.sqrt(6)  # voxels, standard deviation of that triangle
 INSIDE = 0.3  # of a body's own potential: where it is labelled
@@ -69,18 +70,14 @@ def _grid(world: TomogramWorld, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
 
 def _add_membrane(density: Tensor, labels: Tensor, membrane: Membrane, world: TomogramWorld, rows: slice) -> None:
     axes = _grid(world, rows)
-    offsets = membrane.offsets(axes)
-    near = [(offset.abs() <= membrane.reach).nonzero()[:, 0] for offset in offsets]
-    z, y, x = (axis[index] for axis, index in zip(axes, near, strict=True))
-    where = (near[0][:, None, None], near[1][None, :, None], near[2][None, None, :])
-    distance = membrane.distance((z[:, None, None], y[None, :, None], x[None, None, :]))
-    inside = _in_sample(z, world)[:, None, None]
-    blur = BLUR * world.pixel_size
+    near, blur = box(membrane, axes), BLUR * world.pixel_size
+    distance = distances(membrane, axes, near)
     close = (distance.abs() < HALF_MEMBRANE + 4 * blur).nonzero(as_tuple=True)
     spots = tuple(index[at] for index, at in zip(near, close, strict=True))
-    density[spots] += bilayer(distance[close], blur) * inside[close[0], 0, 0]
+    distance, inside = distance[close], _in_sample(axes[0], world)[spots[0]]
+    density[spots] += bilayer(distance, blur) * inside
     here = (distance.abs() < HALF_MEMBRANE) & (inside > 0.5)
-    labels[where] = labels[where].masked_fill(here, MEMBRANE)
+    labels[tuple(index[here] for index in spots)] = MEMBRANE
 
 
 def _in_sample(z: Tensor, world: TomogramWorld) -> Tensor:
@@ -110,6 +107,7 @@ def _bodies(bodies: Bodies, world: TomogramWorld, rows: slice) -> Tensor:
     return block[:, 1:-1]
 
 
+@lru_cache(maxsize=32)
 def _charges(protein: Protein, pixel: float) -> tuple[Tensor, Tensor]:
     """Sites (m, 3) x, y, z in voxels and their potential times voxels (m,); sites close together become one."""
     sites, weights = torch.from_numpy(protein.sites) / pixel, torch.from_numpy(protein.weights)
