@@ -6,7 +6,7 @@ import sys
 VERBS = {
     "demo": "The whole road on simulated movies, on a laptop's CPU: simulate, split, train, denoise, measure, report.",
     "info": "What a file is, and what it can serve as.",
-    "simulate": "Micrographs and movies with a known truth.",
+    "simulate": "Micrographs, movies and tomograms with a known truth.",
     "split": "Movies to even/odd/full averages, frame by frame.",
     "pack": "Images to the headerless .bin pairs of the streaming format.",
     "train": "Train a denoiser on movie halves, tomogram halves, pairs or single images.",
