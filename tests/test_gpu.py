@@ -6,7 +6,7 @@ import torch
 from worlds_for_tests import error, views
 
 from deice import denoise, train
-from deice.devices import cap_memory
+from deice.devices import cap_memory, choose_device
 from deice.filters.fitted import best_gaussian, radial_wiener
 from deice.recipe import from_table
 from deice.training import run
@@ -67,7 +67,7 @@ def test_tiles_shrink_when_memory_runs_out(uncapped, caplog):
     model = train(pairs(), recipe=RECIPE, steps=2, device="cuda")
     noisy = views((3000, 3000), count=1)[1]
     whole = np.asarray(denoise(noisy, model, device="cuda", precision="fp32", tile=512))
-    cap_memory(CUDA, 700_000_000)
+    cap_memory(choose_device("cuda"), 700_000_000)
     torch.cuda.empty_cache()
     tight = np.asarray(denoise(noisy, model, device="cuda", precision="fp32", tile=3000))
     assert "out of memory with tiles of" in caplog.text

@@ -29,7 +29,7 @@ RECIPE = {
     "scheme": {"name": "noise2noise"},
     "net": {"name": "unet", "size": 16, "depth": 4},
     "data": {"window": 128},
-    "training": {"batch": 16, "lr": 1e-3, "average": 0.99},
+    "training": {"batch": 8, "lr": 2e-3, "average": 0.98},
 }
 
 
@@ -42,7 +42,7 @@ class Demo:
     size: int = 768
     frames: int = 20
     coverage: float = 0.08
-    minutes: float | None = 3.5
+    minutes: float | None = 3.0
     steps: int | None = None
     seed: int = 0
 

@@ -18,12 +18,15 @@ _UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "t": 1000**4,
 def choose_device(name: str = "auto") -> torch.device:
     """`auto` is a GPU where there is one; asking for one that is not there is the user's fault."""
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     if name not in ("cpu", "cuda") and not name.startswith("cuda:"):
         raise RecipeFault(f"--device is {name!r}; expected auto, cpu or cuda")
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise RecipeFault("--device cuda: PyTorch sees no GPU here; use --device cpu, or install a CUDA build of torch")
-    return torch.device(name)
+    device = torch.device(name)
+    if device.type == "cuda" and device.index is None:
+        return torch.device("cuda", torch.cuda.current_device())  # memory limits are set on a numbered device
+    return device
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:

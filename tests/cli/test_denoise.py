@@ -22,7 +22,7 @@ RECIPE = {"net": {"name": "unet", "size": 4, "depth": 2}, "data": {"window": 32}
 def model(tmp_path_factory):
     """A run of Noise2Noise on small halves."""
     folder = tmp_path_factory.mktemp("model") / "run"
-    train([views((64, 64), seed=i)[1] for i in range(4)], folder, RECIPE, steps=150)
+    train([views((64, 64), seed=i)[1] for i in range(4)], folder, RECIPE, steps=300)
     return folder
 
 

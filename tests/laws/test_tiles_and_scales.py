@@ -24,6 +24,8 @@ def untrained(net, axes, normaliser="standard", scheme="noise2noise"):
     for tensor in module.parameters():
         if tensor.ndim == 1:
             torch.nn.init.normal_(tensor, std=0.1)  # biases too, or borders would be too easy
+        elif tensor.shape[0] == 1:
+            torch.nn.init.normal_(tensor, std=0.3)  # the last layer, which begins near zero
     return Model(module.eval(), axes, None, Recipe(recipe.data, recipe.scheme, net), {})
 
 

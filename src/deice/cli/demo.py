@@ -38,7 +38,7 @@ class Size:
     size: int = 768
     frames: int = 20
     coverage: float = 0.08
-    minutes: float = 3.5
+    minutes: float = 3.0
     steps: int | None = None
     seed: int = 0
 
