@@ -16,7 +16,7 @@ demo: setup
 	$(BIN)/deice demo -o demo
 
 test: setup
-	$(BIN)/pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --durations=12  # two workers of one thread each: more would fight
 
 check: setup
 	$(BIN)/ruff check .
