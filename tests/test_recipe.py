@@ -31,7 +31,7 @@ def test_toml_and_back_is_the_same_recipe(tmp_path):
         ({"net": {"name": "unet", "dept": 3}}, "did you mean 'depth'"),
         ({"net": {"name": "umet"}}, "expected one of residual_cnn, unet; did you mean 'unet'"),
         ({"scheme": {"name": "noise2nose"}}, "did you mean 'noise2noise'"),
-        ({"trainin": {}}, "did you mean 'training'"),
+        ({"training_": {}}, "did you mean 'training'"),
         ({"training": 5}, r"expected a table \[training\]"),
         ({"training": {"steps": "many"}}, "steps is 'many'; expected int"),
         ({"training": {"turns": 1}}, "turns is 1; expected bool"),

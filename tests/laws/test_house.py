@@ -6,7 +6,6 @@ import runpy
 import subprocess
 import sys
 import sysconfig
-import time
 import venv
 import zipfile
 from dataclasses import is_dataclass
@@ -42,11 +41,12 @@ def said_by(*arguments: str, python: str = sys.executable, **options) -> str:
 
 def test_help_is_quick():
     took = []
-    for _ in range(3):
-        started = time.perf_counter()
+    for _ in range(5):
+        before = os.times()
         said_by("-m", "deice", "--help")
-        took.append(time.perf_counter() - started)
-    assert min(took) < HELP_SECONDS
+        after = os.times()  # of the processor, so that a busy machine does not count
+        took.append(sum(after[2:4]) - sum(before[2:4]))
+    assert 0 < min(took) < HELP_SECONDS
 
 
 def test_help_imports_neither_torch_nor_a_verb():

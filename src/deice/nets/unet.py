@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from deice.errors import RecipeFault
-from deice.nets.layers import convolution, max_pool, start_for_relu
+from deice.nets.layers import convolution, max_pool, start_for_relu, start_near_zero
 
 
 @dataclass(frozen=True)
@@ -65,10 +65,7 @@ class UNetModule(nn.Module):
         self.up = nn.ModuleList(_block(axes, a + b, b) for a, b in zip(widths[:0:-1], widths[-2::-1]))
         start_for_relu(self)
         self.last = convolution(axes, widths[0], 1, size=1)
-        # begin near the answer that knows nothing, the mean: at this signal/noise, steps spent on unlearning a random
-        # start's own noise are most of a short run
-        nn.init.normal_(self.last.weight, std=0.1 * widths[0] ** -0.5)
-        nn.init.zeros_(self.last.bias)
+        start_near_zero(self.last)
 
     def forward(self, picture: Tensor) -> Tensor:
         """Down with skips, up with concatenation."""
