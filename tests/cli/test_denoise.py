@@ -150,6 +150,9 @@ def test_float16_and_an_unknown_pixel_size(model, tmp_path, capsys):
 def test_classical_methods_and_a_scheme_on_the_very_input(tmp_path, capsys):
     truth, noisy = views((96, 80), count=1, noise=0.7, seed=5)
     write(tmp_path / "in" / "a.mrc", noisy[0], GEOMETRY)
+    assert run(["denoise", str(tmp_path / "in"), "-m", "noise2void", "-o", str(tmp_path / "corrected"), "--steps", "2",
+                "--pixel-size", "6.3"]) == 0
+    assert "learnt at" not in capsys.readouterr().err
     for method, extra in [("gaussian", ["--sigma", "1.5"]), ("lowpass", ["--cutoff", "12"]),
                           ("wiener", ["--defocus", "0", "--convention", "isonet"]), ("noise2void", ["--steps", "8"])]:
         out = tmp_path / method
