@@ -108,8 +108,10 @@ class Tilts:
     @staticmethod
     def _waves(angle: float, period: int, u: Tensor) -> tuple[Tensor, Tensor]:
         """cos and sin of 2π κ u, each (k, u), for the frequencies κ = k / (period cos θ) that the pixels hold."""
-        k = torch.arange(math.floor(period * math.cos(angle) / 2 + 1e-9) + 1, dtype=torch.float64)
-        wave = _unit(k[:, None] * u / (period * math.cos(angle)))
+        count = math.floor(period * math.cos(angle) / 2 + 1e-9) + 1
+        step = math.isqrt(count) + 1  # exp(i (a + b)) = exp(i a) exp(i b): few cosines make many
+        k = torch.arange(step, dtype=torch.float64)[:, None] * u / (period * math.cos(angle))
+        wave = (_unit(step * k)[:, None] * _unit(k)).flatten(0, 1)[:count]
         return wave.real.contiguous(), wave.imag.contiguous()
 
 

@@ -43,7 +43,7 @@ class TiltSeries:
         lengths = (self.tilts.depth, self.pictures.shape[2], self.tilts.length)
         z, y, x = (range(n)[(n - min(n, m)) // 2 : (n + min(n, m)) // 2] for n, m in zip(lengths, JUDGED, strict=True))
         rows = (slice(row, min(row + 16, y.stop)) for row in range(y.start, y.stop, 16))  # not much at a time
-        cut = [self.reconstruct(some)[:, z.start : z.stop, :, x.start : x.stop] for some in rows]
+        cut = [self.reconstruct(some)[:, z.start : z.stop, :, x.start : x.stop].clone() for some in rows]
         truth, even, odd = torch.cat(cut, dim=2).numpy()
         noise = float(np.var(even - odd, dtype=np.float64)) * self.even_share * (1 - self.even_share)
         return signal_to_noise(truth, noise, self.pixel_size)
