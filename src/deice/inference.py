@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 LARGEST_TILE = {("cpu", 2): 1024, ("cpu", 3): 160, ("cuda", 2): 4096, ("cuda", 3): 320}  # core and halo, per axis
 BLEND = 16  # pixels over which neighbouring tiles fade into each other
+FILTER_BYTES = 40  # a pixel, measured: the image, its transform and what turns one into the other
 CONVOLUTION_WORKSPACE = 2.0  # measured: what convolutions hold beside their inputs and outputs
 
 
@@ -124,6 +125,10 @@ def denoise_into(canvas: np.ndarray, image: Image, estimator: Model | Filter, co
     if isinstance(estimator, Model):
         _by_tiles(canvas, views, found, image, estimator, conditions)
         return
+    needed, left = FILTER_BYTES * prod(image.space), memory_left(conditions.device, conditions.max_memory)
+    if conditions.max_memory is not None and needed > left:
+        raise MemoryFault(f"a filter takes the image whole, {needed / 1e6:.0f} MB, and {left / 1e6:.0f} MB are left; "
+                          "grant more by --max-memory")
     mean = np.zeros(image.space, np.float32)
     for view, numbers in zip(views, found):
         mean += replace_not_finite(np.asarray(view), numbers.mean) / np.float32(len(views))

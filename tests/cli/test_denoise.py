@@ -231,6 +231,7 @@ def test_halves_that_do_not_belong_together(verb, model, tmp_path, capsys):
         (["denoise", "IN", "-m", "noise2noise", "-o", "out"], "needs 2 views"),
         (["denoise", "IN", "-m", "gaussian", "-o", "out", "--max-memory", "lots"], "such as 8GB"),
         (["denoise", "IN", "-m", "lowpass", "-o", "out"], "--cutoff"),
+        (["denoise", "IN", "-m", "gaussian", "-o", "out", "--max-memory", "1MB"], "grant more"),
         (["denoise", "IN", "-m", "wiener", "--defocus", "1", "-o", "out"], "--pixel-size"),
         (["train", "-o", "out"], "no input"),
         (["train", "IN", "-o", "out", "--net", "umet"], "did you mean 'unet'"),
