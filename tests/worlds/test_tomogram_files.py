@@ -152,10 +152,6 @@ voxels.BLOCK = 1 << 17
 def anonymous():
     return sum(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(("RssAnon", "RssShmem")))
 
-def simulated(rows, folder):
-    deice.simulate("tomograms", n=1, out=folder, size=(128, rows, 128), tilt_range=(-30, 30, 10), coverage=0.004,
-                   crowding=0.004, sheets=0, vesicles=5, actin=0, microtubules=0)
-
 peak, done = 0, threading.Event()
 def watch():
     global peak
@@ -163,21 +159,24 @@ def watch():
         peak = max(peak, anonymous())
 watcher = threading.Thread(target=watch)
 watcher.start()
-simulated(256, sys.argv[1] + "/small")
-short, peak = peak, 0
-simulated(512, sys.argv[1] + "/large")
+deice.simulate("tomograms", n=1, out=sys.argv[1], size=(128, int(sys.argv[2]), 128), tilt_range=(-30, 30, 10),
+               coverage=0.004, crowding=0.004, sheets=0, vesicles=5, actin=0, microtubules=0)
 done.set()
 watcher.join()
-print(peak - short)
+print(peak)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is sampled from /proc")
 def test_volumes_are_never_held_whole(tmp_path):
-    """256 rows more are 88 MB in six volumes, but 5 MB in the tilt series, which alone is held."""
-    command = [sys.executable, "-c", PEAK, str(tmp_path)]
-    ran = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
-    assert int(ran.stdout) < 44_000, "kB"
+    """512 rows more are 176 MB in six volumes, but 10 MB in the tilt series, which alone is held."""
+    peaks = []
+    for rows in (256, 768):
+        command = [sys.executable, "-c", PEAK, str(tmp_path / str(rows)), str(rows)]
+        few = os.environ | {"OMP_NUM_THREADS": "1"}
+        peaks.append(int(subprocess.run(command, capture_output=True, text=True, check=True, env=few).stdout))
+    assert peaks[1] - peaks[0] < 50_000, "kB"
 
 
 def test_coordinates_follow_relions_angles():
