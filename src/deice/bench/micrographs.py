@@ -1,9 +1,10 @@
 """The micrograph suite: proteins in ice at a standard exposure, counted with more or fewer electrons.
 
-A level is the variance of the truth (finer than 500 Å) over the noise variance of a pixel of the full average. The
-scene of every level is that of one exposure of 40 electrons/Å², with its radiation damage and its ice; the level is
-reached by the number of electrons that are counted of it. So the truth is one for all levels, in electrons per pixel
-and frame of the standard exposure, and what differs is Poisson noise alone.
+A level is the variance of the truth (finer than 500 Å) over the noise variance of a pixel of the full average, and is
+reached by the number of electrons that are counted. The particles of every level are those of one exposure of 40
+electrons/Å², with its radiation damage, in electrons per pixel and frame of that exposure: so the truth is one for all
+levels. The water moves with every electron that is counted (McMullan, Vinothkumar & Henderson 2015): the more there
+are, the more of the structure of the ice averages out.
 """
 
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from deice.bench.suite import Drawn, Extent, family, plain, scene_seed
+from deice.bench.suite import Counted, Drawn, Extent, family, plain, scene_seed
 from deice.errors import RecipeFault
 from deice.worlds import Exposure, World, signal_to_noise
 from deice.worlds.detector import record
@@ -41,11 +42,9 @@ class Micrographs:
         seed = scene_seed(extent, part)
         exposure = Exposure(replace(self._sized(extent), proteins=proteins), seed, index)
         counted = {level: self._count(exposure, [seed, index, NOISE], level) for level in levels}
-        return Drawn(exposure.truth, exposure.truth_with_ice, self._particles(exposure), exposure.geometry, counted)
+        return Drawn(exposure.truth, self._particles(exposure), exposure.geometry, counted)
 
-    def _count(
-        self, exposure: Exposure, seeds: list[int], level: float
-    ) -> tuple[tuple[np.ndarray, np.ndarray], dict[str, float]]:
+    def _count(self, exposure: Exposure, seeds: list[int], level: float) -> Counted:
         world = exposure.world
         if exposure.signal_to_noise < FAINTEST:
             raise RecipeFault(f"scene {exposure.index + 1} of {world.size[1]} pixels shows no particle; expected "
@@ -54,11 +53,12 @@ class Micrographs:
         frames = factor * world.frames / 2  # standard frames' worth of electrons in each half
         state = np.random.SeedSequence([*seeds, round(level * 1e6)]).generate_state(1, np.uint64)
         rng = torch.Generator().manual_seed(int(state[0]) >> 1)
-        rate = torch.from_numpy(exposure.truth_with_ice)
+        with_ice = exposure.truth_with_ice_over(world.dose * factor)
+        rate = torch.from_numpy(with_ice)
         even, odd = ((record(rate * frames, 1, world.detector, 1.0, rng) / frames).numpy() for _ in range(2))
         noise = float((even - odd).var(dtype=np.float64)) / 4
         measured = signal_to_noise(exposure.truth, noise, world.pixel_size)
-        return (even, odd), {"signal_to_noise": measured, "dose": world.dose * factor}
+        return Counted(even, odd, {"signal_to_noise": measured, "dose": world.dose * factor}, with_ice)
 
     def _particles(self, exposure: Exposure) -> list[dict[str, Any]]:
         radii = {body.name: body.radius for body in exposure.scene.species}

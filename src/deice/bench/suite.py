@@ -1,10 +1,11 @@
 """A suite on disk: scenes to train on and other scenes to judge on, each at several noise levels; drawn once.
 
 DIR/data/train|test/
-├── truth/NAME.mrc, truth_with_ice/NAME.mrc      noiseless, the same for all levels
+├── truth/NAME.mrc                               noiseless, the same for all levels (test only)
 ├── coordinates/NAME.csv                         x, y[, z] in pixels, the particle's name and its radius in Å
 ├── snr_LEVEL/halves/NAME_EVN.mrc, NAME_ODD.mrc
 ├── snr_LEVEL/full/NAME.mrc                      the average of all frames (test only)
+├── snr_LEVEL/truth_with_ice/NAME.mrc            the truth with the structure of the ice (test only, micrographs)
 └── scenes/NAME.json                             written last: what the levels came out as
 """
 
@@ -14,7 +15,7 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Protocol
@@ -56,22 +57,30 @@ class Extent:
 
 
 @dataclass(frozen=True, eq=False)
-class Drawn:
-    """One scene: truth (*space), and with the structure of the ice where that is one; particles with x, y[, z], name
-    and radius (Å).
+class Counted:
+    """A scene at one level: the means over the even and over the odd frames, each (*space).
 
-    levels: for each level (even, odd), each (*space), and what to know of it: measured signal_to_noise, dose.
+    facts: what is to be known of it: measured signal_to_noise, dose.  truth_with_ice: where the ice has a structure.
     """
 
+    even: np.ndarray
+    odd: np.ndarray
+    facts: dict[str, float]
+    truth_with_ice: np.ndarray | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """One scene: truth (*space), its particles with x, y[, z], name and radius (Å), and what was counted at each level."""
+
     truth: np.ndarray
-    truth_with_ice: np.ndarray | None
     particles: Sequence[dict[str, Any]]
     geometry: Geometry
-    levels: dict[float, tuple[tuple[np.ndarray, np.ndarray], dict[str, float]]] = field(default_factory=dict)
+    levels: dict[float, Counted]
 
 
 class Scenery(Protocol):
-    """What a suite is drawn from. axes: "zyx" for volumes.  knows_ice: a truth with ice is drawn too."""
+    """What a suite is drawn from. axes: "zyx" for volumes.  knows_ice: truths with ice are drawn too."""
 
     @property
     def axes(self) -> str | None: ...
@@ -121,7 +130,7 @@ class Suite:
         """The test scenes at a level; with_ice: judged against the truth with the structure of the ice."""
         folder = self._part("test")
         at_level = folder / level_name(level)
-        truth = folder / ("truth_with_ice" if with_ice else "truth")
+        truth = at_level / "truth_with_ice" if with_ice else folder / "truth"
         return [
             Case(name, at_level / "full" / f"{name}.mrc",
                  (at_level / "halves" / f"{name}_EVN.mrc", at_level / "halves" / f"{name}_ODD.mrc"),
@@ -152,18 +161,19 @@ class Suite:
     def _draw(self, part: str, index: int) -> None:
         drawn = self.scenery.draw(self.extent, part, index, self._missing(part, index))
         folder, name, done = self._part(part), scene_name(index), self._done(part, index)
-        for kind, picture in (("truth", drawn.truth), ("truth_with_ice", drawn.truth_with_ice)):
-            if part == "test" and picture is not None:
-                write(folder / kind / f"{name}.mrc", picture, drawn.geometry, label=kind.replace("_", " "))
-        _write_particles(folder / "coordinates" / f"{name}.csv", drawn.particles)
-        for level, (halves, facts) in drawn.levels.items():
+        pictures = {folder / "truth" / f"{name}.mrc": (drawn.truth, "truth")} if part == "test" else {}
+        for level, counted in drawn.levels.items():
             at_level = folder / level_name(level)
-            for half, picture in zip(("EVN", "ODD"), halves, strict=True):
-                write(at_level / "halves" / f"{name}_{half}.mrc", picture, drawn.geometry, label=f"half {half}")
+            for half, picture in (("EVN", counted.even), ("ODD", counted.odd)):
+                pictures[at_level / "halves" / f"{name}_{half}.mrc"] = picture, f"half {half}"
             if part == "test":
-                full = (halves[0] + halves[1]) / 2
-                write(at_level / "full" / f"{name}.mrc", full, drawn.geometry, label="average")
-            done[f"{level:g}"] = facts
+                pictures[at_level / "full" / f"{name}.mrc"] = (counted.even + counted.odd) / 2, "average"
+            if part == "test" and counted.truth_with_ice is not None:
+                pictures[at_level / "truth_with_ice" / f"{name}.mrc"] = counted.truth_with_ice, "truth with ice"
+            done[f"{level:g}"] = counted.facts
+        for path, (picture, about) in pictures.items():
+            write(path, picture, drawn.geometry, label=about)
+        _write_particles(folder / "coordinates" / f"{name}.csv", drawn.particles)
         write_json(self._record(part, index), {"name": name, "particles": len(drawn.particles), "levels": done})
 
     def _refuse_another(self) -> None:

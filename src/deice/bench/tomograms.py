@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from deice.bench.suite import Drawn, Extent, family, plain, scene_seed
+from deice.bench.suite import Counted, Drawn, Extent, family, plain, scene_seed
 from deice.worlds import Tomogram, TomogramWorld
 
 SCENES_A_FAMILY = {"train": 1, "test": 1}
@@ -49,8 +49,8 @@ class Tomograms:
             tomogram = replace(standard, world=CountedWorld(**settings, factor=factor))
             facts = {"signal_to_noise": tomogram.signal_to_noise, "dose": world.dose * factor}
             even, odd = tomogram.halves().views
-            counted[level] = (even, odd), facts
-        return Drawn(standard.truth, None, particles_of(standard), standard.geometry, counted)
+            counted[level] = Counted(even, odd, facts)
+        return Drawn(standard.truth, particles_of(standard), standard.geometry, counted)
 
     def _sized(self, extent: Extent) -> TomogramWorld:
         return replace(self.world, size=(extent.size // 2, extent.size, extent.size))

@@ -51,8 +51,13 @@ class Exposure:
 
     @cached_property
     def truth_with_ice(self) -> np.ndarray:
-        """(y, x): the same with the structure of the ice, what infinitely many electrons would show."""
-        return self._crop(self._rate(self._mean_spectrum * self._mtf)).numpy()
+        """(y, x): the same with the structure of the ice: the picture without the noise of counting."""
+        return self.truth_with_ice_over(self.world.dose)
+
+    def truth_with_ice_over(self, dose: float) -> np.ndarray:
+        """(y, x): the same with the ice as it stands over `dose` electrons/Å², whatever the particles have suffered."""
+        spectrum = self.scene.signal * self.scene.mean_damage + self.scene.ice_over(dose)
+        return self._crop(self._rate(spectrum * self._mtf)).numpy()
 
     @property
     def signal_to_noise(self) -> float:

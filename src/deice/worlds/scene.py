@@ -85,11 +85,13 @@ class Scene:
 
     @cached_property
     def ice(self) -> Tensor:
-        """The same of the structure of the ice."""
+        """The same of the structure of the ice, as it stands over the whole exposure."""
+        return self.ice_over(self.world.dose)
+
+    def ice_over(self, dose: float) -> Tensor:
+        """The same of the structure of the ice as it stands over `dose` electrons/Å²: water moves with each of them."""
         world = self.world
-        return self._through_lens(
-            ice(self.field, world.pixel_size, world.ice_thickness, world.dose, self._rng(ICE))
-        )
+        return self._through_lens(ice(self.field, world.pixel_size, world.ice_thickness, dose, self._rng(ICE)))
 
     @cached_property
     def drift(self) -> np.ndarray:
