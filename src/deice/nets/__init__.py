@@ -9,6 +9,7 @@ from typing import Protocol
 
 from torch import nn
 
+from deice.nets.facts import NetFacts, facts, parameters
 from deice.nets.residual_cnn import ResidualCNN
 from deice.nets.unet import UNet
 
@@ -27,7 +28,24 @@ class Net(Protocol):
 
 NETS: dict[str, type[Net]] = {"residual_cnn": ResidualCNN, "unet": UNet}
 
+# one row each: the nets as they are by default, then what their settings change
+SHOWN: tuple[tuple[str, Net], ...] = (
+    ("residual_cnn", ResidualCNN()),
+    ("residual_cnn", ResidualCNN(depth=20, width=64, norm="batch")),
+    ("unet", UNet()),
+    ("unet", UNet(depth=4)),
+    ("unet", UNet(size=16, depth=4)),
+    ("unet", UNet(size=16, depth=2)),
+    ("unet", UNet(norm="batch")),
+    ("unet", UNet(blocks="residual")),
+    ("unet", UNet(upsampling="linear")),
+    ("unet", UNet(upsampling="transposed")),
+)
 
-def parameters(module: nn.Module) -> int:
-    """How many numbers a module learns."""
-    return sum(p.numel() for p in module.parameters())
+
+def describe(axes: int = 2) -> list[NetFacts]:
+    """The nets and some of their settings on `axes` axes, with parameters, receptive field and cost per pixel."""
+    return [facts(name, net, axes) for name, net in SHOWN]
+
+
+__all__ = ["NETS", "Net", "NetFacts", "ResidualCNN", "UNet", "describe", "facts", "parameters"]

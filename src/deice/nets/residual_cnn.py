@@ -6,20 +6,27 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from deice.errors import RecipeFault
-from deice.nets.layers import convolution, start_for_relu
+from deice.nets.layers import NORMS, batch_norm, convolution, expect_one_of, start_for_relu, start_near_zero
 
 
 @dataclass(frozen=True)
 class ResidualCNN:
-    """`depth` layers of `width` channels; 12 × 32 has 93,089 parameters on two axes (Zhang et al. 2017, DnCNN)."""
+    """`depth` layers of `width` channels; 12 × 32 has 93,089 parameters on two axes (Zhang et al. 2017, DnCNN).
+
+    `norm`: none, or batch between convolution and ReLU in all layers but the first and the last. `residual`: the
+    layers predict the noise, which is subtracted from the input; else they predict the picture.
+    """
 
     depth: int = 12
     width: int = 32
+    norm: str = "none"
+    residual: bool = True
 
     def __post_init__(self):
         if self.depth < 2 or self.width < 1:
             raise RecipeFault(f"residual_cnn has depth {self.depth} and width {self.width}; "
                               "expected 2 layers or more of 1 channel or more")
+        expect_one_of("residual_cnn", "norm", self.norm, NORMS)
 
     @property
     def stride(self) -> int:
@@ -46,13 +53,19 @@ class ResidualCNNModule(nn.Module):
 
     def __init__(self, settings: ResidualCNN, axes: int):
         super().__init__()
+        self.residual = settings.residual
         widths = [1, *[settings.width] * (settings.depth - 1), 1]
         layers: list[nn.Module] = []
-        for channels_in, channels_out in pairwise(widths):
-            layers += [convolution(axes, channels_in, channels_out), nn.ReLU(inplace=True)]
+        for number, (channels_in, channels_out) in enumerate(pairwise(widths)):
+            normed = settings.norm == "batch" and 0 < number < settings.depth - 1
+            layers.append(convolution(axes, channels_in, channels_out, bias=not normed))
+            layers += [batch_norm(axes, channels_out)] if normed else []
+            layers.append(nn.ReLU(inplace=True))
         self.noise = nn.Sequential(*layers[:-1])  # the last layer has no activation
         start_for_relu(self.noise)
+        if not self.residual:
+            start_near_zero(self.noise[-1])
 
     def forward(self, picture: Tensor) -> Tensor:
-        """Subtract the predicted noise."""
-        return picture - self.noise(picture)
+        """Subtract the predicted noise, or predict the picture."""
+        return picture - self.noise(picture) if self.residual else self.noise(picture)
