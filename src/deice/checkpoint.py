@@ -6,7 +6,8 @@ pixel size, window, recipe, version. A state (.pt) holds what training needs to 
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,11 +49,20 @@ class Model:
 
 def save_model(path: Path, weights: Mapping[str, Tensor], recipe: Recipe, axes: int, facts: Mapping[str, Any]) -> None:
     """Write the model under a temporary name, then rename it. `facts`: pixel_size, step, validation, …"""
-    described = {"recipe": json.dumps(to_table(recipe)), "facts": json.dumps(facts)}
-    metadata = {"deice": __version__, "axes": str(axes), **described}
     dense = {name: tensor.detach().to("cpu", torch.float32).contiguous() for name, tensor in weights.items()}
-    save_file(dense, _temporary(path), metadata)
-    _commit(path)
+    with appearing(path) as temporary:
+        save_file(dense, temporary, metadata_of(recipe, axes, facts))
+
+
+def metadata_of(recipe: Recipe, axes: int, facts: Mapping[str, Any]) -> dict[str, str]:
+    """What a model's file says of it, as text, in every format."""
+    described = {"recipe": json.dumps(to_table(recipe)), "facts": json.dumps(facts)}
+    return {"deice": __version__, "axes": str(axes), **described}
+
+
+def from_metadata(metadata: Mapping[str, str]) -> tuple[Recipe, int, dict[str, Any]]:
+    """Recipe, axes and facts from what `metadata_of` wrote."""
+    return from_table(json.loads(metadata["recipe"])), int(metadata["axes"]), json.loads(metadata["facts"])
 
 
 def load_model(path: Path | str, device: torch.device | str = "cpu") -> Model:
@@ -69,8 +79,7 @@ def load_model(path: Path | str, device: torch.device | str = "cpu") -> Model:
         raise FileFault(path, f"not a readable safetensors file ({error})") from error
     if "deice" not in metadata:
         raise FileFault(path, "safetensors without deice's metadata; expected a model written by deice train")
-    recipe, facts = from_table(json.loads(metadata["recipe"])), json.loads(metadata["facts"])
-    axes = int(metadata["axes"])
+    recipe, axes, facts = from_metadata(metadata)
     module = recipe.network.build(axes)
     module.load_state_dict(weights)
     return Model(module.eval().to(device), axes, facts.get("pixel_size"), recipe, facts)
@@ -78,8 +87,8 @@ def load_model(path: Path | str, device: torch.device | str = "cpu") -> Model:
 
 def save_state(path: Path, state: Mapping[str, Any]) -> None:
     """Write a training state under a temporary name, then rename it."""
-    torch.save(dict(state), _temporary(path))
-    _commit(path)
+    with appearing(path) as temporary:
+        torch.save(dict(state), temporary)
 
 
 def load_state(path: Path, device: torch.device) -> dict[str, Any]:
@@ -98,14 +107,17 @@ def describe_net(net: Net) -> str:
     return f"{described.pop('name')}({', '.join(f'{key}={value}' for key, value in described.items())})"
 
 
-def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.partial")
-
-
-def _commit(path: Path) -> None:
-    with open(_temporary(path), "rb") as file:
-        os.fsync(file.fileno())
-    mask = os.umask(0)
-    os.umask(mask)
-    _temporary(path).chmod(0o666 & ~mask)  # safetensors writes for the owner alone
-    os.replace(_temporary(path), path)
+@contextmanager
+def appearing(path: Path) -> Generator[Path]:
+    """A temporary name to write under; the file then appears as `path`, whole, or after an error not at all."""
+    temporary = path.with_name(f".{path.name}.partial")
+    try:
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        mask = os.umask(0)
+        os.umask(mask)
+        temporary.chmod(0o666 & ~mask)  # safetensors writes for the owner alone
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
