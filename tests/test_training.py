@@ -101,6 +101,37 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_best(tmp_path):
         assert np.isfinite(state["best"]) or state["step"] < 20
 
 
+def test_each_term_of_a_loss_is_logged_by_itself_in_training_and_validation(tmp_path):
+    train(pairs(), tmp_path / "run", table(), steps=20, loss="mse+0.5*gradient")
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    for total, terms in (("loss", "terms"), ("validation", "validation_terms")):
+        for line in lines:
+            assert line[total] == pytest.approx(line[terms]["mse"] + 0.5 * line[terms]["gradient"])
+    assert 'loss = "mse+0.5*gradient"' in (tmp_path / "run" / "recipe.toml").read_text()
+    assert load_model(tmp_path / "run").facts["validation"] == min(line["validation"] for line in lines)
+
+
+def test_a_single_loss_has_no_terms_beside_it_and_the_usual_one_stands_in_the_recipe(tmp_path):
+    train(pairs(), tmp_path / "run", table(), steps=10)
+    assert "terms" not in (tmp_path / "run" / "metrics.jsonl").read_text()
+    assert 'loss = "mse"' in (tmp_path / "run" / "recipe.toml").read_text()
+
+
+@pytest.mark.parametrize(("scheme", "loss", "warned"), [
+    ("noise2noise", "mse+0.1*fourier", ["fourier"]), ("noise2noise", "l1+ssim", ["l1", "ssim"]),
+    ("noise2noise", "mse+l2+gradient+multiscale", []), ("noise2void", "l1", ["l1"]), ("supervised", "l1+fourier", [])])
+def test_a_loss_that_noisy_targets_mislead_is_warned_of(scheme, loss, warned, caplog):
+    train(pairs(2), recipe={**table(), "scheme": {"name": scheme}}, steps=1, loss=loss)
+    said = [record.getMessage() for record in caplog.records if "biased" in record.getMessage()]
+    assert [line.split()[1] for line in said] == warned
+
+
+def test_a_loss_that_cannot_honour_blind_spots_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(RecipeFault, match="loss ssim judges whole windows"):
+        train(pairs(), tmp_path / "run", {**table(), "scheme": {"name": "noise2void"}}, steps=1, loss="mse+0.1*ssim")
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_best_model_is_kept_not_the_last(tmp_path):
     steps = list(run(from_table(table(steps=60, lr=0.03)), pairs(), tmp_path / "run", device="cpu"))
     validations = {step.step: step.validation for step in steps if step.validation is not None}
@@ -136,6 +167,7 @@ def test_packed_pairs_train_and_validate_on_their_test_files(tmp_path):
     [({"seed": -1, "steps": 1}, "0 or more"), ({"batch": -3, "steps": 1}, "0 or more"),
      ({"lr": float("nan"), "steps": 1}, "lr is nan"),
      ({"steps": 5, "epochs": 1.0}, "more than once"), ({"steps": 0}, "more than 0"), ({"optimiser": "sgdd"}, "adamw"),
+     ({"steps": 5, "loss": "mse+0.1*furier"}, "did you mean 'fourier'"),
      ({"steps": 5, "precision": "fp8"}, "auto, fp32, bf16, fp16")],
 )
 def test_impossible_settings_are_the_users_fault(settings, message):

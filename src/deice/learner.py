@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from deice.checkpoint import Model, load_model
 from deice.devices import autocast, place, put
 from deice.errors import RecipeFault
+from deice.losses import Judged
 from deice.recipe import Recipe
 
 OPTIMISERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
@@ -27,6 +28,7 @@ class Learner:
             self._begin_from(load_model(start), start)
         self.module = place(self.module, axes, device)
         self.average = {k: v.clone() for k, v in self.module.state_dict().items()} if recipe.training.average else {}
+        self.criterion = recipe.criterion
         self.optimiser = self._optimiser()
         self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.training.precision == "fp16")
         self.step = self.since_best = self.best_step = 0
@@ -61,7 +63,7 @@ class Learner:
         share = settings.final_lr + (1 - settings.final_lr) * (1 + math.cos(math.pi * min(1.0, fallen))) / 2
         return settings.lr * share
 
-    def learn(self, views: Tensor, fraction: float, precision: torch.dtype, generator: torch.Generator) -> Tensor:
+    def learn(self, views: Tensor, fraction: float, precision: torch.dtype, generator: torch.Generator) -> Judged:
         """One step on `views` (b, v, *window); returns the loss without waiting for it."""
         for group in self.optimiser.param_groups:
             group["lr"] = self.rate(fraction)
@@ -69,9 +71,9 @@ class Learner:
         task = self.recipe.scheme.make(views, generator)
         with autocast(views.device, precision):
             answer = self.module(put(task.input))
-        loss = self.recipe.scheme.loss(answer.float(), task)
+        loss = self.recipe.scheme.loss(answer.float(), task, self.criterion)
         self.optimiser.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()
+        self.scaler.scale(loss.total).backward()
         self.scaler.unscale_(self.optimiser)
         if self.recipe.training.clip:
             nn.utils.clip_grad_norm_(self.module.parameters(), self.recipe.training.clip)
@@ -79,7 +81,7 @@ class Learner:
         self.scaler.update()
         self.step += 1
         self._follow()
-        return loss.detach()
+        return loss.detached()
 
     def _follow(self) -> None:
         """Move the running mean of the weights; young means forget faster, or they would remember the start."""

@@ -11,9 +11,8 @@ from torch import Tensor
 
 from deice.errors import PairFault, UserError
 from deice.ops.fourier import half_transform, shell_frequencies, shell_sums, tapered
-
-WINDOW_RADIUS = 5  # of SSIM: 11 taps
-WINDOW_SIGMA = 1.5
+from deice.ops.local import RADIUS as WINDOW_RADIUS
+from deice.ops.local import gaussian_means
 
 
 def rmse(image: Tensor, truth: Tensor) -> float:
@@ -79,29 +78,14 @@ def ssim(image: Tensor, truth: Tensor) -> float:
     if min(truth.shape) < 2 * WINDOW_RADIUS + 1:
         raise UserError(f"SSIM of an image of {_size(truth)}; expected at least 11 pixels along every axis")
     c1, c2 = (0.01 * data_range(truth)) ** 2, (0.03 * data_range(truth)) ** 2
-    level = truth.mean()
+    level, axes = truth.mean(), truth.ndim
     x, y = image - level, truth - level
-    mean_x, mean_y = _window(x), _window(y)
-    covariance = _window(x * y) - mean_x * mean_y
-    variances = _window(x * x) - mean_x**2 + _window(y * y) - mean_y**2
+    mean_x, mean_y = gaussian_means(x, axes), gaussian_means(y, axes)
+    covariance = gaussian_means(x * y, axes) - mean_x * mean_y
+    variances = gaussian_means(x * x, axes) - mean_x**2 + gaussian_means(y * y, axes) - mean_y**2
     mean_x, mean_y = mean_x + level, mean_y + level
     luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
     return float((luminance * (2 * covariance + c2) / (variances + c2)).mean())
-
-
-def _window(image: Tensor) -> Tensor:
-    """Gaussian-weighted local means, only where the window lies inside: each axis becomes 10 pixels
-    shorter."""
-    taps = torch.arange(-WINDOW_RADIUS, WINDOW_RADIUS + 1, dtype=torch.float64)
-    weights = torch.exp(-0.5 * (taps / WINDOW_SIGMA) ** 2)
-    weights = (weights / weights.sum()).tolist()
-    for axis in range(image.ndim):
-        inside = image.shape[axis] - 2 * WINDOW_RADIUS
-        smooth = weights[0] * image.narrow(axis, 0, inside)
-        for start, weight in enumerate(weights[1:], 1):
-            smooth.add_(image.narrow(axis, start, inside), alpha=weight)
-        image = smooth
-    return image
 
 
 def fourier_shell_correlation(a: Tensor, b: Tensor, taper: bool = True) -> tuple[Tensor, Tensor, Tensor]:

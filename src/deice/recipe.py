@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from deice.errors import FileFault, RecipeFault
+from deice.io.tilts import checked_tilt_range
+from deice.losses import Criterion
 from deice.nets import NETS, Net, UNet
 from deice.schemes import SCHEMES, Noise2Noise, Scheme
 
@@ -26,7 +28,8 @@ class Data:
     `inputs`: files, globs and folders. `target`: a folder of targets, named as the inputs. `axes`: zyx for volumes
     whose header does not say so. `window`: pixels along each axis of a training window (one number, or one per axis).
     `validation`: the share of images held out (of one image, the share of its longest axis). `order`: random, or
-    window for network disks. `normaliser`: standard, percentile or none. `threads`: that read.
+    window for network disks. `normaliser`: standard, percentile or none. `threads`: that read. `tilt_range`: first and
+    last tilt in degrees of all tomograms, for schemes of the missing wedge (None: as the files beside each say).
     """
 
     inputs: tuple[str, ...] = ()
@@ -37,8 +40,11 @@ class Data:
     order: str = "random"
     normaliser: str = "standard"
     threads: int = 4
+    tilt_range: tuple[float, ...] | None = None
 
     def __post_init__(self):
+        if self.tilt_range is not None:
+            checked_tilt_range(self.tilt_range, "[data] tilt_range")
         _expect("[data]", self, {"validation": (0 < self.validation < 1, "a share between 0 and 1"),
                                  "threads": (self.threads >= 1, "1 or more"),
                                  "window": (all(w >= 1 for w in self.window), "1 or more")})
@@ -48,7 +54,7 @@ class Data:
 class Training:
     """How it is learnt. One of `steps`, `epochs`, `minutes` ends the run; ten minutes where none is given.
 
-    `batch`: windows a step (0: the usual).
+    `batch`: windows a step (0: the usual). `loss`: as "mse+0.1*fourier" (empty: the scheme's usual one).
     `warmup`: share of the run in which the rate rises; then it falls as a cosine to `final_lr` of its peak.
     `optimiser`: adamw or adam, at the peak rate `lr`, with `weight_decay` (adamw); gradients are cut at norm `clip`
     (0: never). `turns`: flips and quarter turns. `precision`: auto, fp32, bf16, fp16.
@@ -59,6 +65,7 @@ class Training:
     """
 
     batch: int = 0
+    loss: str = ""
     steps: int | None = None
     epochs: float | None = None
     minutes: float | None = None
@@ -87,6 +94,8 @@ class Training:
                      "average": (0 <= self.average < 1, "0 to below 1"),
                      "validation_batches": (self.validation_batches >= 1, "1 or more")}
         _expect("[training]", self, expected)
+        if self.loss:
+            Criterion.parse(self.loss)
         if len(lengths) > 1:
             raise RecipeFault("the length of the run is given more than once; expected one of steps, epochs, minutes")
 
@@ -105,6 +114,11 @@ class Recipe:
         """The net of a completed recipe."""
         assert self.net is not None, "a recipe is completed before its net is asked for"
         return self.net
+
+    @property
+    def criterion(self) -> Criterion:
+        """What answers are judged by."""
+        return Criterion.parse(self.training.loss or self.scheme.usual_loss)
 
 
 def name_of(component: Scheme | Net) -> str:
@@ -192,7 +206,8 @@ def completed(recipe: Recipe, axes: int) -> Recipe:
         window = window * axes
     if len(window) != axes or min(window) < 1:
         raise RecipeFault(f"window is {list(window)}; expected one size, or {axes}, for images of {axes} axes")
-    training = replace(recipe.training, batch=recipe.training.batch or USUAL_BATCH[axes])
+    training = replace(recipe.training, batch=recipe.training.batch or USUAL_BATCH[axes],
+                       loss=str(recipe.criterion))
     if all(getattr(training, length) is None for length in LENGTHS):
         training = replace(training, minutes=USUAL_MINUTES)
     data = replace(recipe.data, window=tuple(window))
@@ -229,8 +244,10 @@ def _build(kind: Any, table: Mapping[str, Any], where: str) -> Any:
 
 def _checked(where: str, key: str, value: Any, kind: str) -> Any:
     if "tuple[" in kind:
-        element = int if "int" in kind else str
+        element = next(e for e in (int, float, str) if e.__name__ in kind)
         values = value if isinstance(value, list | tuple) else [value]
+        if element is float:
+            values = [float(v) if type(v) is int else v for v in values]
         if all(type(v) is element for v in values):
             return tuple(values)
     elif kind.startswith("float") and type(value) in (int, float):

@@ -1,9 +1,9 @@
 """Training: the loop, which knows schemes by their three questions and yields one Step per step."""
 
-import json
+import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,46 +11,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from deice.checkpoint import MODEL, STATE, Model, load_model, load_state, save_model, save_state
+from deice.checkpoint import Model, load_model
 from deice.devices import autocast, cap_memory, choose_device, choose_precision, put
 from deice.errors import UserError
 from deice.learner import Learner
+from deice.losses import Judged, mean_of
 from deice.opening import Opened, open_for_training
 from deice.ops.turns import random_turns, swappable_axes
-from deice.recipe import Recipe, Training, completed, from_table, merged, name_of, to_table, to_toml
+from deice.recipe import Recipe, Training, completed, from_table, merged, name_of, to_table
+from deice.runs import Run, Step, prepare_folder, record
 from deice.sources import fit_window, split_sources
 from deice.stream import RandomOrder, Stream, make_order, steps_per_epoch
 
-RECIPE, METRICS = "recipe.toml", "metrics.jsonl"
+log = logging.getLogger(__name__)
 LOG_EVERY = 10  # steps between looks at the loss: each look waits for the GPU
 VALIDATION_BYTES = 1 << 26  # at most so much memory for the fixed validation windows
-
-
-@dataclass(frozen=True)
-class Step:
-    """One step of the run; `loss` where it was looked at, `validation` where it was made, `best` if it improved."""
-
-    step: int
-    total: int | None
-    fraction: float
-    seconds: float
-    loss: float | None = None
-    lr: float | None = None
-    windows_per_second: float | None = None
-    validation: float | None = None
-    best: bool = False
-
-
-@dataclass(frozen=True)
-class Run:
-    """Where a run lives and what it runs on; `out` None keeps nothing on disk."""
-
-    recipe: Recipe
-    out: Path | None
-    device: torch.device
-    precision: torch.dtype
-    axes: int
-    pixel_size: float | None
 
 
 def train(
@@ -87,15 +62,29 @@ def run(
     opened = open_for_training(inputs, target, recipe.scheme, recipe.data)
     recipe = completed(replace(recipe, scheme=opened.scheme), opened.axes)
     window = fit_window([*opened.training, *opened.validation], recipe.data.window, recipe.network.stride)
+    if getattr(recipe.scheme, "tilted", False):
+        window = (min(window),) * opened.axes  # cubes: they are turned onto themselves
     recipe = replace(recipe, data=replace(recipe.data, window=window))
     training, validation = _split(opened, recipe)
     plan = Run(recipe, None if out is None else Path(out), where,
                choose_precision(recipe.training.precision, where), opened.axes, opened.pixel_size)
+    _check_loss(recipe)
     learner = Learner(recipe, opened.axes, where, start, opened.pixel_size)
     if keep is not None:
         keep.append(learner)
-    _prepare_folder(plan, learner, resume)
+    prepare_folder(plan, learner, resume)
     yield from loop(plan, learner, training, validation)
+
+
+def _check_loss(recipe: Recipe) -> None:
+    """RecipeFault for a loss that cannot judge what the scheme asks; a warning of one that noisy targets mislead."""
+    scheme, criterion = recipe.scheme, recipe.criterion
+    if scheme.masked:
+        criterion.refuse_masks()
+    if scheme.noisy_target:
+        for name, why in criterion.biased().items():
+            log.warning("loss %s is biased under the noisy targets of %s: %s; mse, l2, gradient and multiscale are not",
+                        name, name_of(scheme), why)
 
 
 def _split(opened: Opened, recipe: Recipe) -> tuple[list, list]:
@@ -117,7 +106,7 @@ def loop(plan: Run, learner: Learner, training: Sequence, validation: Sequence) 
     batches = stream.batches()
     swap = swappable_axes(recipe.data.window)
     clock = _Clock(learner.seconds)
-    losses: list[Tensor] = []
+    losses: list[Judged] = []
     try:
         while not _finished(learner, settings, total, clock):
             views = next(batches)
@@ -130,14 +119,16 @@ def loop(plan: Run, learner: Learner, training: Sequence, validation: Sequence) 
             step = Step(learner.step, total, done, clock.seconds())
             last = _finished(learner, settings, total, clock)
             if learner.step % LOG_EVERY == 0 or last:
-                step = replace(step, loss=_mean_finite(losses, learner), lr=learner.lr,
+                mean = mean_of(losses)
+                step = replace(step, loss=_finite(mean, learner), terms=_terms(mean), lr=learner.lr,
                                windows_per_second=clock.rate(len(losses) * settings.batch))
                 losses.clear()
             if learner.step % every == 0 or last:
-                value = validate(learner.judged_module(), recipe.scheme, judged, plan)
-                step = replace(step, validation=value, best=learner.keep_if_best(value))
+                found = validate(learner.judged_module(), judged, plan)
+                value = float(found.total)
+                step = replace(step, validation=value, validation_terms=_terms(found), best=learner.keep_if_best(value))
             learner.seconds = clock.seconds()
-            _record(plan, learner, step, last)
+            record(plan, learner, step, last)
             yield step
     finally:
         batches.close()
@@ -161,12 +152,17 @@ def _finished(learner: Learner, settings: Training, total: int | None, clock: "_
     return _fraction(learner, settings, total, clock) >= 1
 
 
-def _mean_finite(losses: list[Tensor], learner: Learner) -> float:
-    mean = float(torch.stack(losses).mean())
-    if not np.isfinite(mean):
-        raise UserError(f"the loss is {mean} at step {learner.step}: training stopped, the best model and the last "
+def _finite(judged: Judged, learner: Learner) -> float:
+    total = float(judged.total)
+    if not np.isfinite(total):
+        raise UserError(f"the loss is {total} at step {learner.step}: training stopped, the best model and the last "
                         "state before it are kept; lower --lr or use --precision fp32, and go on with --resume")
-    return mean
+    return total
+
+
+def _terms(judged: Judged) -> dict[str, float] | None:
+    """Each term by itself; None where there is only one."""
+    return {name: float(value) for name, value in judged.terms.items()} if len(judged.terms) > 1 else None
 
 
 def generator_for(device: torch.device, seed: int, step: int) -> torch.Generator:
@@ -187,15 +183,17 @@ def validation_batches(plan: Run, sources: Sequence) -> list[Tensor]:
 
 
 @torch.no_grad()
-def validate(module: nn.Module, scheme: Any, batches: Sequence[Tensor], plan: Run) -> float:
-    """The scheme's own loss over the validation windows."""
-    total = torch.zeros((), device=plan.device)
+def validate(module: nn.Module, batches: Sequence[Tensor], plan: Run) -> Judged:
+    """What the run is judged by, over the validation windows: the mean over `batches`."""
+    recipe = plan.recipe
+    found = []
     for number, views in enumerate(batches):
-        task = scheme.make(views.to(plan.device), generator_for(plan.device, plan.recipe.training.seed + 1, number))
+        generator = generator_for(plan.device, recipe.training.seed + 1, number)
+        task = recipe.scheme.make(views.to(plan.device), generator)
         with autocast(plan.device, plan.precision):
             answer = module(put(task.input))
-        total += scheme.loss(answer.float(), task)
-    return float(total / len(batches))
+        found.append(recipe.scheme.loss(answer.float(), task, recipe.criterion))
+    return mean_of(found)
 
 
 class _Clock:
@@ -212,48 +210,3 @@ class _Clock:
         now = time.monotonic()
         elapsed, self.looked = now - self.looked, now
         return count / max(elapsed, 1e-9)
-
-
-def _prepare_folder(plan: Run, learner: Learner, resume: bool) -> None:
-    """A new folder, or the state of an old one; a run is never overwritten."""
-    if plan.out is None:
-        return
-    state = plan.out / STATE
-    if resume:
-        learner.load(load_state(state, plan.device))
-        _cut_metrics(plan.out / METRICS, learner.step)
-    elif state.exists() or (plan.out / MODEL).exists():
-        raise UserError(f"{plan.out}: holds a run already; go on with it by --resume, or choose another -o")
-    try:
-        plan.out.mkdir(parents=True, exist_ok=True)
-        (plan.out / RECIPE).write_text(to_toml(plan.recipe))
-        if not resume:
-            (plan.out / METRICS).write_text("")
-    except OSError as error:
-        raise UserError(f"{plan.out}: cannot write there ({error.strerror}); choose another -o") from error
-
-
-def _cut_metrics(path: Path, step: int) -> None:
-    """Drop what a killed run wrote after the state that is resumed."""
-    lines = path.read_text().splitlines() if path.exists() else []
-    kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
-    path.write_text("".join(f"{line}\n" for line in kept))
-
-
-def _record(plan: Run, learner: Learner, step: Step, last: bool) -> None:
-    """Write the best model, the state and the metrics that belong to `step`."""
-    if plan.out is None:
-        return
-    if step.loss is not None or step.validation is not None:
-        line = {key: value for key, value in asdict(step).items() if value is not None and key != "best"}
-        if step.validation is not None:
-            line["best"] = step.best
-        with open(plan.out / METRICS, "a") as file:
-            file.write(json.dumps(line) + "\n")
-    if step.best:
-        facts = {"pixel_size": plan.pixel_size, "step": learner.best_step, "validation": learner.best,
-                 "scheme": name_of(plan.recipe.scheme), "device": str(plan.device), "precision": str(plan.precision)}
-        save_model(plan.out / MODEL, learner.best_weights, plan.recipe, plan.axes, facts)
-    if step.loss is not None and (last or learner.seconds - learner.saved_at >= plan.recipe.training.save_seconds):
-        learner.saved_at = learner.seconds
-        save_state(plan.out / STATE, learner.state())

@@ -18,9 +18,12 @@ class Flags:
         Folder of targets, named as the inputs: the pair is learnt in this direction only.
     scheme
         noise2noise (halves), noise2void (single images), supervised (clean images, or --target);
+        of tomograms also missing_wedge (halves), isonet and self2self (single ones);
         with settings where wanted: noise2void:share=0.02.
     net
         unet or residual_cnn, with settings where wanted: unet:size=16,depth=4.
+    loss
+        mse, l1, charbonnier, l2, fourier, ssim, gradient, multiscale, or several by weight: mse+0.1*fourier.
     epochs
         Length of the run: so many times the data.
     steps
@@ -35,6 +38,9 @@ class Flags:
         Peak learning rate.
     axes
         zyx for volumes whose header does not say so.
+    tilt_range
+        First and last tilt in degrees, -60,60, for missing_wedge and isonet; as the .tlt, .rawtlt or .mdoc file
+        beside each tomogram says, if not given.
     order
         random (local disks) or window (network disks: whole files, a few at a time).
     normaliser
@@ -48,6 +54,7 @@ class Flags:
     target: Path | None = None
     scheme: str | None = None
     net: str | None = None
+    loss: str | None = None
     epochs: float | None = None
     steps: int | None = None
     minutes: float | None = None
@@ -55,6 +62,7 @@ class Flags:
     patch: int | None = None
     lr: float | None = None
     axes: Literal["zyx"] | None = None
+    tilt_range: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None
     order: str | None = None
     normaliser: str | None = None
     precision: str | None = None
@@ -62,15 +70,18 @@ class Flags:
 
     def tables(self, inputs: tuple[str, ...]) -> dict[str, dict[str, Any]]:
         """The flags in the recipe's tables."""
+        from deice.io.tilts import parse_tilt_range
         from deice.recipe import parse_component
 
         return {
             "data": {"inputs": list(inputs) or None, "target": str(self.target) if self.target else None,
-                     "axes": self.axes, "window": self.patch, "order": self.order, "normaliser": self.normaliser},
+                     "axes": self.axes, "window": self.patch, "order": self.order, "normaliser": self.normaliser,
+                     "tilt_range": parse_tilt_range(self.tilt_range) if self.tilt_range is not None else None},
             "scheme": parse_component(self.scheme) if self.scheme else {},
             "net": parse_component(self.net) if self.net else {},
             "training": {"epochs": self.epochs, "steps": self.steps, "minutes": self.minutes,
-                         "batch": self.batch, "lr": self.lr, "precision": self.precision, "seed": self.seed},
+                         "batch": self.batch, "lr": self.lr, "loss": self.loss, "precision": self.precision,
+                         "seed": self.seed},
         }
 
 
@@ -113,7 +124,8 @@ def train(
     from deice.devices import parse_bytes
     from deice.errors import RecipeFault
     from deice.recipe import from_table, merged, read_table
-    from deice.training import RECIPE, run
+    from deice.runs import RECIPE
+    from deice.training import run
 
     listen()
     written = out / RECIPE if resume else recipe

@@ -10,6 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from deice.losses import Criterion, Judged
 from deice.schemes.noise2noise import Noise2Noise
 from deice.schemes.noise2void import Noise2Void
 from deice.schemes.supervised import Supervised
@@ -24,12 +25,27 @@ class Scheme(Protocol):
         """How many views a scene must have to be trained on."""
         ...
 
+    @property
+    def usual_loss(self) -> str:
+        """The loss that it learns by where no other is asked for, as `losses.Criterion` reads it."""
+        ...
+
+    @property
+    def noisy_target(self) -> bool:
+        """Whether targets are noisy, so that a loss that is not quadratic in them is biased."""
+        ...
+
+    @property
+    def masked(self) -> bool:
+        """Whether its tasks have a `weight`, which not every loss can honour."""
+        ...
+
     def make(self, views: Tensor, generator: torch.Generator) -> Task:
         """Views → what the network is asked."""
         ...
 
-    def loss(self, answer: Tensor, task: Task) -> Tensor:
-        """How wrong the network's answer is: a scalar."""
+    def loss(self, answer: Tensor, task: Task, criterion: Criterion) -> Judged:
+        """How wrong the network's answer is by `criterion`; a penalty of the scheme's own may be added."""
         ...
 
     def estimate(self, net: Callable[[Tensor], Tensor], views: Tensor) -> Tensor:

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from deice.losses import mse
+from deice.losses import Criterion, Judged
 from deice.schemes.task import Task, net_on_each_view
 
 
@@ -19,6 +20,9 @@ class Noise2Noise:
     """
 
     directed: bool = False
+    usual_loss: ClassVar[str] = "mse"
+    noisy_target: ClassVar[bool] = True
+    masked: ClassVar[bool] = False
 
     @property
     def views_needed(self) -> int:
@@ -36,9 +40,9 @@ class Noise2Noise:
         picked = views[samples, chosen].unsqueeze(1)
         return Task(picked, (views.sum(1, keepdim=True) - picked) / (count - 1))
 
-    def loss(self, answer: Tensor, task: Task) -> Tensor:
-        """Mean squared error, whose minimum under noisy targets is the clean picture."""
-        return mse(answer, task.target)
+    def loss(self, answer: Tensor, task: Task, criterion: Criterion) -> Judged:
+        """Usually by mean squared error, whose minimum under noisy targets is the clean picture."""
+        return criterion(answer, task.target)
 
     def estimate(self, net: Callable[[Tensor], Tensor], views: Tensor) -> Tensor:
         """Each view denoised by itself, as it was in training."""

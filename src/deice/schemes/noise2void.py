@@ -3,12 +3,13 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from deice.errors import RecipeFault, UserError
-from deice.losses import mse
+from deice.losses import Criterion, Judged
 from deice.schemes.task import Task, fold_views, net_on_each_view
 
 
@@ -22,6 +23,9 @@ class Noise2Void:
 
     share: float = 0.01
     radius: int = 5
+    usual_loss: ClassVar[str] = "mse"
+    noisy_target: ClassVar[bool] = True
+    masked: ClassVar[bool] = True
 
     def __post_init__(self):
         if not 0 < self.share < 1 or self.radius < 1:
@@ -61,9 +65,9 @@ class Noise2Void:
             moved[:, 2 + axis] = position + torch.where(outside, -offset, offset)
         return moved
 
-    def loss(self, answer: Tensor, task: Task) -> Tensor:
-        """Mean squared error over the blind spots."""
-        return mse(answer, task.target, task.weight)
+    def loss(self, answer: Tensor, task: Task, criterion: Criterion) -> Judged:
+        """Over the blind spots."""
+        return criterion(answer, task.target, task.weight)
 
     def estimate(self, net: Callable[[Tensor], Tensor], views: Tensor) -> Tensor:
         """Each view denoised by itself, nothing hidden."""

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from deice.errors import RecipeFault
-from deice.losses import mse
+from deice.losses import Criterion, Judged
 from deice.schemes.task import Task, fold_views, net_on_each_view
 
 NOISES = ("gaussian", "poisson", "mixed")
@@ -27,6 +28,9 @@ class Supervised:
     counts: float = 100.0
     unit_input: bool = True
     directed: bool = False
+    usual_loss: ClassVar[str] = "mse"
+    noisy_target: ClassVar[bool] = False
+    masked: ClassVar[bool] = False
 
     def __post_init__(self):
         if self.noise not in NOISES:
@@ -58,9 +62,9 @@ class Supervised:
             noisy = noisy + self.sigma * draws.to(clean.device)
         return noisy
 
-    def loss(self, answer: Tensor, task: Task) -> Tensor:
-        """Mean squared error."""
-        return mse(answer, task.target)
+    def loss(self, answer: Tensor, task: Task, criterion: Criterion) -> Judged:
+        """Any loss will do, as far as the target is clean."""
+        return criterion(answer, task.target)
 
     def estimate(self, net: Callable[[Tensor], Tensor], views: Tensor) -> Tensor:
         """Each view denoised by itself."""
