@@ -9,10 +9,9 @@ import torch
 from torch import nn
 
 from deice.errors import MemoryFault, RecipeFault
+from deice.sizes import parse_bytes as parse_bytes
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-_UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "t": 1000**4,
-          "ki": 1024, "mi": 1024**2, "gi": 1024**3, "ti": 1024**4}
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -65,18 +64,6 @@ def put(pictures: torch.Tensor) -> torch.Tensor:
     return pictures.contiguous(memory_format=memory_format(pictures.ndim - 2))
 
 
-def parse_bytes(text: str) -> int:
-    """"8GB", "500 MB", "2GiB" or a plain number → bytes."""
-    found = re.fullmatch(r"\s*([0-9.]+)\s*([kmgt]?i?)b?\s*", text.lower())
-    try:
-        size = float(found[1]) * _UNITS[found[2]] if found else 0.0
-    except (ValueError, KeyError):
-        size = 0.0
-    if size <= 0:
-        raise RecipeFault(f"memory size {text!r}; expected a number with a unit, such as 8GB or 500MB")
-    return int(size)
-
-
 def cap_memory(device: torch.device, limit: int | None) -> None:
     """Let PyTorch's GPU allocator refuse more than `limit` bytes; on the CPU the caller plans by `memory_left`."""
     if limit is None or device.type != "cuda":
@@ -89,7 +76,8 @@ def memory_left(device: torch.device, limit: int | None) -> int:
     """Bytes that may still be allocated: under `limit`, or half of what is free where there is no limit."""
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info(device)
-        return int(min(free * 0.8, (limit or total) - torch.cuda.memory_allocated(device)))
+        allowed = limit or total * torch.cuda.get_per_process_memory_fraction(device)  # as `cap_memory` left it
+        return int(min(free * 0.8, allowed - torch.cuda.memory_allocated(device)))
     if limit is None:
         return available_memory() // 2
     left = limit - anonymous_memory()

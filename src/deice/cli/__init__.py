@@ -14,6 +14,7 @@ VERBS = {
     "measure": "Figures of quality against truth or between halves.",
     "compare": "Several methods on the same files: one table.",
     "report": "One self-contained HTML page of a run.",
+    "fetch": "A data set of EMPIAR to disk; cut short, it goes on where it was.",
     "bench": "The tables of docs/benchmarks, on this machine.",
 }
 
