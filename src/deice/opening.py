@@ -12,7 +12,10 @@ import torch
 from deice.errors import PairFault, RecipeFault, UserError
 from deice.image import Image
 from deice.io.packed import open_packed
+from deice.io.tilts import tilt_range_beside
 from deice.ops.noise import neighbour_correlation
+from deice.ops.normalise import Affine
+from deice.ops.wedge import ramps
 from deice.recipe import Data
 from deice.scenes import expand, group, match, open_views
 from deice.schemes import Noise2Noise, Noise2Void, Scheme, Supervised
@@ -45,17 +48,21 @@ def open_for_training(inputs: Sequence[Any], target: Any, scheme: Scheme, data: 
     if isinstance(scheme, Supervised):
         scheme = _with_suitable_noise(scheme, data.normaliser)
     folder = _packed_folder(inputs)
+    if folder is not None and getattr(scheme, "tilted", False):
+        raise RecipeFault(f"{folder}: packed windows have no tilt range; give the tomograms themselves")
     if folder is not None:
         return _open_packed(folder, scheme, data)
     named = _named_images(inputs, target, data.axes)
     directed = getattr(scheme, "directed", False)
-    sources = [source_of(name, images, data.normaliser, directed) for name, images in named]
+    sources = [source_of(name, images, data.normaliser, directed) for name, images, _ in named]
     for source in sources:
         if len(source.views) < scheme.views_needed:
             raise PairFault(f"{source.name}: {len(source.views)} view; {type(scheme).__name__.lower()} needs "
                             f"{scheme.views_needed} of each scene: give both halves, a --target, or use noise2void")
+    if getattr(scheme, "tilted", False):
+        sources = [_with_ramps(source, file, data.tilt_range) for source, (_, _, file) in zip(sources, named)]
     if isinstance(scheme, Noise2Void):
-        _warn_of_correlated_noise(sources)
+        _warn_of_correlated_noise(sources, scheme)
     return Opened(sources, [], scheme, _common_axes(sources), _common_pixel_size(named))
 
 
@@ -105,19 +112,19 @@ def _square(window: tuple[int, ...]) -> tuple[int, ...]:
     return window * 2 if len(window) == 1 else window
 
 
-def _named_images(inputs: Sequence[Any], target: Any, axes: str | None) -> list[tuple[str, list[Image]]]:
-    """Each scene's name and its views."""
+def _named_images(inputs: Sequence[Any], target: Any, axes: str | None) -> list[tuple[str, list[Image], Path | None]]:
+    """Each scene's name, its views, and one of its files where it has any."""
     if all(isinstance(i, str | Path) for i in inputs):
         paths = expand([str(i) for i in inputs])
         scenes = group(paths) if target is None else match(paths, Path(target))
-        return [(scene.name, open_views(scene, axes)) for scene in scenes]
+        return [(scene.name, open_views(scene, axes), scene.files[0]) for scene in scenes]
     images = [as_image(given) for given in inputs]
     if target is None:
-        return [(f"array {n}", [image]) for n, image in enumerate(images)]
+        return [(f"array {n}", [image], None) for n, image in enumerate(images)]
     targets = [Image(np.asarray(t)[None]) for t in target]
     if len(targets) != len(images):
         raise PairFault(f"{len(images)} inputs and {len(targets)} targets; expected one target per input")
-    return [(f"array {n}", [image, wanted]) for n, (image, wanted) in enumerate(zip(images, targets))]
+    return [(f"array {n}", [image, wanted], None) for n, (image, wanted) in enumerate(zip(images, targets))]
 
 
 def as_image(given: Any) -> Image:
@@ -128,6 +135,19 @@ def as_image(given: Any) -> Image:
     if array.ndim not in (3, 4):
         raise UserError(f"an array of shape {array.shape}; expected views (v, y, x) or (v, z, y, x)")
     return Image(array)
+
+
+def _with_ramps(source: Source, file: Path | None, given: tuple[float, ...] | None) -> Source:
+    """The tomogram with the two ramps of its tilt range as its last views; RecipeFault where nothing says the range."""
+    if len(source.region) != 3:
+        raise UserError(f"{source.name}: a picture; a missing wedge is that of tomograms: use another scheme, or "
+                        "--axes zyx if it is a volume")
+    found = given or (tilt_range_beside(file, source.name) if file else None)
+    if found is None:
+        raise RecipeFault(f"{source.name}: its tilt range is not known; expected {source.name}.tlt, .rawtlt or .mdoc "
+                          "beside it, or --tilt-range, as -60,60")
+    views = (*source.views, *ramps(found, source.views[0].shape))
+    return replace(source, views=views, affines=(*source.affines, Affine(), Affine()))
 
 
 def _common_axes(sources: Sequence[Source]) -> int:
@@ -141,9 +161,9 @@ def _common_axes(sources: Sequence[Source]) -> int:
     return counts.pop()
 
 
-def _common_pixel_size(named: Sequence[tuple[str, list[Image]]]) -> float | None:
+def _common_pixel_size(named: Sequence[tuple[str, list[Image], Path | None]]) -> float | None:
     """The median pixel size in Å; a warning where the inputs differ by more than a hundredth."""
-    sizes = [images[0].pixel_size for _, images in named if images[0].pixel_size is not None]
+    sizes = [images[0].pixel_size for _, images, _ in named if images[0].pixel_size is not None]
     if not sizes:
         return None
     middle = float(np.median(sizes))
@@ -153,7 +173,7 @@ def _common_pixel_size(named: Sequence[tuple[str, list[Image]]]) -> float | None
     return middle
 
 
-def _warn_of_correlated_noise(sources: Sequence[Source]) -> None:
+def _warn_of_correlated_noise(sources: Sequence[Source], scheme: Noise2Void) -> None:
     """Blind spots assume that noise is independent from pixel to pixel; say so where it is not."""
     found = []
     for source in sources[:LOOKED_AT]:
@@ -161,8 +181,13 @@ def _warn_of_correlated_noise(sources: Sequence[Source]) -> None:
         middle = [max(0, (stop - size) // 2) for _, stop in source.region]
         crop = source.read(middle, [min(size, stop) for _, stop in source.region])[0]
         found.append(neighbour_correlation(torch.from_numpy(crop)))
-    worst = np.array(found)[np.abs(found).max(1).argmax()]
+    correlation = np.array(found)
+    for axis in scheme.reaches():
+        if -axis <= correlation.shape[1]:
+            correlation[:, axis] = 0
+    worst = correlation[np.abs(correlation).max(1).argmax()]
     if np.abs(worst).max() > NOTABLE_CORRELATION:
         axes = ", ".join(f"{axis} {value:+.2f}" for axis, value in zip("zyx"[-len(worst):], worst))
         log.warning("the noise of neighbouring pixels is correlated (%s): blind spots assume white noise and will keep "
-                    "part of it as signal; halves with noise2noise do not", axes)
+                    "part of it as signal; halves with noise2noise do not, and noise2void:structure=%s:4 hides more "
+                    "along that axis", axes, "zyx"[-len(worst):][int(np.abs(worst).argmax())])

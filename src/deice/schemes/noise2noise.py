@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from deice.losses import Criterion, Judged
-from deice.schemes.task import Task, net_on_each_view
+from deice.schemes.task import Task, net_on_each_view, one_and_the_others
 
 
 @dataclass(frozen=True)
@@ -31,14 +31,9 @@ class Noise2Noise:
 
     def make(self, views: Tensor, generator: torch.Generator) -> Task:
         """One view as input, the mean of the others as target."""
-        count = views.shape[1]
         if self.directed:
             return Task(views[:, :-1].mean(1, keepdim=True), views[:, -1:])
-        samples = torch.arange(views.shape[0], device=views.device)
-        chosen = torch.randint(count, (views.shape[0],), generator=generator, device=generator.device)
-        chosen = chosen.to(views.device)
-        picked = views[samples, chosen].unsqueeze(1)
-        return Task(picked, (views.sum(1, keepdim=True) - picked) / (count - 1))
+        return Task(*one_and_the_others(views, generator))
 
     def loss(self, answer: Tensor, task: Task, criterion: Criterion) -> Judged:
         """Usually by mean squared error, whose minimum under noisy targets is the clean picture."""

@@ -2,12 +2,16 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 
 @dataclass(frozen=True)
 class Task:
-    """`input` and `target` (b, 1, *space); `weight` of the same shape where only part of the answer is judged."""
+    """`input` and `target` (b, 1, *space); `weight` of the same shape where only part of the answer is judged.
+
+    A scheme that judges Fourier coefficients keeps their weights there, (b, 1, *half space), and applies them itself.
+    """
 
     input: Tensor
     target: Tensor
@@ -22,3 +26,12 @@ def fold_views(views: Tensor) -> Tensor:
 def net_on_each_view(net, views: Tensor) -> Tensor:
     """(b, v, *space) → (b, v, *space): the network's answer to each view by itself."""
     return net(fold_views(views)).reshape(views.shape)
+
+
+def one_and_the_others(views: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """(b, v, *space) → one view of each sample, drawn afresh, and the mean of its others: (b, 1, *space) twice."""
+    count = views.shape[1]
+    samples = torch.arange(len(views), device=views.device)
+    chosen = torch.randint(count, (len(views),), generator=generator, device=generator.device).to(views.device)
+    one = views[samples, chosen].unsqueeze(1)
+    return one, (views.sum(1, keepdim=True) - one) / (count - 1)
