@@ -46,6 +46,16 @@ class Model:
         """The scheme that says how the estimate is made."""
         return self.recipe.scheme
 
+    @property
+    def draws(self) -> bool:
+        """Whether the estimate is random: made in windows such as were learnt from, dropout on."""
+        return getattr(self.scheme, "random_estimate", False)
+
+    @property
+    def halo(self) -> int:
+        """How far around a tile's core the network must see: what a random estimate depends on is its window."""
+        return 0 if self.draws else self.net.halo
+
 
 def save_model(path: Path, weights: Mapping[str, Tensor], recipe: Recipe, axes: int, facts: Mapping[str, Any]) -> None:
     """Write the model under a temporary name, then rename it. `facts`: pixel_size, step, validation, …"""
@@ -71,6 +81,8 @@ def load_model(path: Path | str, device: torch.device | str = "cpu") -> Model:
     path = path / MODEL if path.is_dir() else path
     if not path.is_file():
         raise FileFault(path, "no such file; expected a run's folder or a .safetensors model")
+    if path.suffix == ".onnx":
+        raise FileFault(path, "an ONNX model, which only denoises; expected the run's folder or .safetensors model")
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
