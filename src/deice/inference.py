@@ -20,6 +20,7 @@ from deice.devices import autocast, choose_device, choose_precision, is_out_of_m
 from deice.errors import MemoryFault, RecipeFault, UserError
 from deice.filters import FILTERS, Filter
 from deice.image import Image
+from deice.onnx_model import OnnxNet, load_onnx
 from deice.ops.normalise import NORMALISERS, Affine, Statistics, replace_not_finite, statistics
 from deice.ops.tiles import Span, add_tile, core_of, grid, read_tile, round_up
 from deice.recipe import name_of
@@ -50,8 +51,8 @@ def denoise(
     """Denoise one image and return it as an Image (1, *space) float32 in the input's grey scale and geometry.
 
     image: a path, an Image (v, *space), a pair of paths (halves), or an array: (*space), or (v, *space) for a model
-    whose images have fewer axes. model: a Model, a run's folder, a .safetensors file, a filter, or a filter's name
-    with its `parameters` (sigma_pixels=2.0, …). Extract particles from the raw data, never from what this returns.
+    whose images have fewer axes. model: a Model, a run's folder, a .safetensors or .onnx file, a filter, or a filter's
+    name with its `parameters` (sigma_pixels=2.0, …). Extract particles from the raw data, never from what this returns.
     Raises UserError where image or model is at fault.
     """
     estimator = choose_estimator(model, parameters)
@@ -62,7 +63,7 @@ def denoise(
 
 
 def choose_estimator(model: Any, parameters: Mapping[str, Any]) -> Model | Filter:
-    """A model from its file, or a filter from its name and parameters."""
+    """A model from its run, .safetensors or .onnx file, or a filter from its name and parameters."""
     if isinstance(model, str) and model in FILTERS:
         try:
             return FILTERS[model](**parameters)
@@ -70,7 +71,9 @@ def choose_estimator(model: Any, parameters: Mapping[str, Any]) -> Model | Filte
             raise RecipeFault(f"{model}: {error}; give its parameters") from error
     if parameters:
         raise RecipeFault(f"{', '.join(parameters)}: parameters of a filter, but {model} is a model; leave them out")
-    return load_model(model) if isinstance(model, str | Path) else model
+    if not isinstance(model, str | Path):
+        return model
+    return load_onnx(Path(model)) if str(model).endswith(".onnx") else load_model(model)
 
 
 def describe(estimator: Model | Filter) -> str:
@@ -156,6 +159,8 @@ def _by_tiles(
                         f"{'volumes' if canvas.ndim == 3 else 'pictures'}")
     _say_what_differs(model, image)
     affines = _affines(model, views, found)
+    if isinstance(model.module, OnnxNet):
+        conditions = _of_onnxruntime(model.module, conditions)
     model = replace(model, module=place(model.module, model.axes, conditions.device).eval())
     cores = choose_cores(canvas.shape, model, len(views), conditions)
     while True:
@@ -171,6 +176,13 @@ def _by_tiles(
             cores = smaller
             canvas[...] = 0
             torch.cuda.empty_cache()
+
+
+def _of_onnxruntime(net: OnnxNet, conditions: Conditions) -> Conditions:
+    """The conditions under which onnxruntime really works: fp32, and the GPU only where it can."""
+    if conditions.precision not in ("auto", "fp32"):
+        log.warning("an ONNX model computes in fp32: --precision %s is not used", conditions.precision)
+    return replace(conditions, device=net.start(conditions.device, conditions.max_memory), precision="fp32")
 
 
 def _affines(model: Model, views: list[Any], found: list[Statistics]) -> list[Affine]:

@@ -13,6 +13,7 @@ VERBS = {
     "denoise": "Denoise files with a model, a classical filter or a scheme trained on the very input.",
     "measure": "Figures of quality against truth or between halves.",
     "compare": "Several methods on the same files: one table.",
+    "export": "A model as ONNX or weight dumps, and a model of weight dumps.",
     "report": "One self-contained HTML page of a run.",
     "fetch": "A data set of EMPIAR to disk; cut short, it goes on where it was.",
     "bench": "The tables of docs/benchmarks, on this machine.",
