@@ -84,7 +84,7 @@ class Prepared:
         if needed > left:
             raise MemoryFault(f"{largest.name}: {type(self.scheme).__name__.lower()} takes volumes whole, which needs "
                               f"{needed / 1e9:.1f} GB, and {left / 1e9:.1f} GB are left; use a scheme that learns from "
-                              "windows, as fourier_split")
+                              "windows, as recorrupted")
 
     def _stores(self, folder: Path, device: torch.device) -> list[Tensor]:
         shapes = [(self.kept, *source.views[0].shape) for source in self.sources]

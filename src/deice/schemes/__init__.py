@@ -16,10 +16,10 @@ from torch import Tensor
 
 from deice.losses import Criterion, Judged
 from deice.schemes.f2fd import F2Fd
-from deice.schemes.fourier_split import FourierSplit
 from deice.schemes.missing_wedge import MissingWedge
 from deice.schemes.noise2noise import Noise2Noise
 from deice.schemes.noise2void import Noise2Void
+from deice.schemes.recorrupted import Recorrupted
 from deice.schemes.self2self import Self2Self
 from deice.schemes.supervised import Supervised
 from deice.schemes.task import Task
@@ -94,15 +94,15 @@ class Preparing(Protocol):
 
 SCHEMES: dict[str, type[Scheme]] = {
     "f2fd": F2Fd,
-    "fourier_split": FourierSplit,
     "missing_wedge": MissingWedge,
     "noise2noise": Noise2Noise,
     "noise2void": Noise2Void,
+    "recorrupted": Recorrupted,
     "self2self": Self2Self,
     "supervised": Supervised,
 }
 
 __all__ = [
-    "SCHEMES", "F2Fd", "FourierSplit", "MissingWedge", "Noise2Noise", "Noise2Void", "Preparing", "Scheme",
+    "SCHEMES", "F2Fd", "MissingWedge", "Noise2Noise", "Noise2Void", "Preparing", "Recorrupted", "Scheme",
     "Self2Self", "Supervised", "Task",
 ]
