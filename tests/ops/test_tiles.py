@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deice.ops.tiles import add_tile, blocks, core_of, grid, read_tile, reflect, spans
+from deice.ops.tiles import add_tile, blocks, core_of, grid, read_tile, reflect, spans, through_tiles
 
 
 @given(st.integers(1, 200), st.integers(1, 64), st.integers(0, 40), st.sampled_from([1, 2, 8]), st.integers(0, 16))
@@ -55,3 +56,18 @@ def test_a_tile_reads_only_what_it_needs():
 def test_blocks_cover_the_first_axis_once(rows, columns, limit):
     covered = np.concatenate([np.arange(rows)[block] for block in blocks((rows, columns), limit)])
     assert np.array_equal(covered, np.arange(rows))
+
+
+@pytest.mark.parametrize("shape", [(9, 14, 33), (50, 23)])
+def test_a_net_through_tiles_answers_as_to_the_whole(shape):
+    """A moving mean that sees two pixels far, on mirrored edges."""
+    pictures = torch.randn(2, 1, *shape, generator=torch.Generator().manual_seed(0))
+    axes = len(shape)
+    mean = {2: torch.nn.functional.avg_pool2d, 3: torch.nn.functional.avg_pool3d}[axes]
+
+    def net(picture):
+        return mean(picture, 5, stride=1, padding=2)
+
+    padded = torch.from_numpy(np.pad(pictures.numpy(), [(0, 0), (0, 0)] + [(2, 2)] * axes, mode="reflect"))
+    whole = mean(padded, 5, stride=1)
+    torch.testing.assert_close(through_tiles(net, pictures, core=8, halo=2, stride=4), whole)

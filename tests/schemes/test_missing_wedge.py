@@ -85,3 +85,5 @@ def test_what_nobody_measured_is_not_judged():
 def test_a_weight_below_zero_is_the_users_fault():
     with pytest.raises(RecipeFault, match="expected a weight above 0"):
         MissingWedge(filled=0.0)
+    with pytest.raises(RecipeFault, match="0 for never"):
+        MissingWedge(refresh=-1)

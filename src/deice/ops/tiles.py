@@ -4,12 +4,14 @@ A tile is a core plus a halo on every side. The core is what the tile answers fo
 see to answer as it would on the whole image. Positions may lie outside the image: there the image is reflected.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,16 @@ def add_tile(canvas: np.ndarray, tile: Sequence[Span], core: np.ndarray) -> None
 def core_of(answer: Any, tile: Sequence[Span]) -> Any:
     """Cut the halo off `answer` (..., *tile with halo) → (..., *core)."""
     return answer[(..., *(slice(s.halo, s.halo + s.stop - s.start) for s in tile))]
+
+
+def through_tiles(net: Callable[[Tensor], Tensor], pictures: Tensor, core: int, halo: int, stride: int) -> Tensor:
+    """`net` on `pictures` (b, 1, *space) of any size, one tile after the other: what it would answer to the whole."""
+    answers = np.zeros(pictures.shape, np.float32)
+    for picture, answer in zip(pictures[:, 0].cpu().numpy(), answers[:, 0]):
+        for tile in grid(picture.shape, [core] * picture.ndim, halo, stride):
+            block = torch.from_numpy(read_tile(picture, tile)).to(pictures.device)
+            add_tile(answer, tile, core_of(net(block[None, None]), tile)[0, 0].cpu().numpy())
+    return torch.from_numpy(answers).to(pictures.device)
 
 
 def blocks(shape: Sequence[int], limit: int = 1 << 22) -> Iterator[slice]:

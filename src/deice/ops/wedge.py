@@ -8,7 +8,7 @@ ramps, whose slopes then say where the ends have come to lie: any range, another
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import permutations, product
 from typing import Any
@@ -94,6 +94,19 @@ def turned(volumes: Tensor, turn: Turn) -> Tensor:
     order, flips = turn
     moved = volumes.permute(*range(leading), *(leading + axis for axis in order))
     return moved.flip([leading + axis for axis in flips]) if flips else moved
+
+
+def turned_at_random(views: Tensor, turns: Sequence[Turn], generator: torch.Generator) -> Tensor:
+    """`views` (b, v, n, n, n), each sample by one of `turns`, its views alike; a new tensor."""
+    choices = torch.randint(len(turns), (len(views),), generator=generator, device=generator.device).tolist()
+    return torch.stack([turned(sample, turns[choice]) for sample, choice in zip(views, choices)])
+
+
+def missing(volume: Tensor, pair: Tensor, net: Callable[[Tensor], Tensor]) -> Tensor:
+    """What to add to `volume` (z, y, x), whose ramps are `pair` (2, z, y, x), so that its missing wedge holds what the
+    answer of `net` to it holds there: (z, y, x)."""
+    unknown = 1 - measured(ends_of(pair[None]), volume.shape)
+    return only(net(volume[None, None]) - volume, unknown)[0, 0]
 
 
 def _frequencies(shape: Sequence[int], like: Tensor) -> Tensor:

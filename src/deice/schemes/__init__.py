@@ -16,6 +16,7 @@ from torch import Tensor
 
 from deice.losses import Criterion, Judged
 from deice.schemes.f2fd import F2Fd
+from deice.schemes.isonet import IsoNet
 from deice.schemes.missing_wedge import MissingWedge
 from deice.schemes.noise2noise import Noise2Noise
 from deice.schemes.noise2void import Noise2Void
@@ -94,6 +95,7 @@ class Preparing(Protocol):
 
 SCHEMES: dict[str, type[Scheme]] = {
     "f2fd": F2Fd,
+    "isonet": IsoNet,
     "missing_wedge": MissingWedge,
     "noise2noise": Noise2Noise,
     "noise2void": Noise2Void,
@@ -103,6 +105,6 @@ SCHEMES: dict[str, type[Scheme]] = {
 }
 
 __all__ = [
-    "SCHEMES", "F2Fd", "MissingWedge", "Noise2Noise", "Noise2Void", "Preparing", "Recorrupted", "Scheme",
+    "SCHEMES", "F2Fd", "IsoNet", "MissingWedge", "Noise2Noise", "Noise2Void", "Preparing", "Recorrupted", "Scheme",
     "Self2Self", "Supervised", "Task",
 ]
