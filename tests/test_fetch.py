@@ -3,6 +3,7 @@
 import hashlib
 import json
 import random
+import shlex
 import shutil
 import signal
 import subprocess
@@ -14,9 +15,12 @@ from email.utils import formatdate
 from io import FileIO
 from pathlib import Path
 
+import numpy as np
 import pytest
+from test_docs import ROOT, commands
 from web_for_tests import Site, shown_size
 
+import deice
 from deice.cli import run
 from deice.errors import RecipeFault, UserError
 from deice.fetch import Patience, address_of, bring, choose, list_entry, look_at_all, make_plan
@@ -225,10 +229,19 @@ def test_a_server_that_is_down_does_not_hold_every_file_up(site, archive, tmp_pa
     assert sum(method == "GET" for method, path, _ in site.asked if path in site.files) <= 3 * (2 + 3 + 2)
 
 
+def test_a_server_that_is_down_before_the_sizes_are_known_is_given_up(site, archive, tmp_path):
+    site.files = {f"/10025/{number}": b"x" for number in range(30)}
+    for path in site.files:
+        site.faults[f"HEAD {path}"] = [failing(503)] * 9
+    with pytest.raises(UserError, match=r"503.*files in a row"):
+        fetched(tmp_path, parallel=2)
+    assert sum(method == "HEAD" for method, _, _ in site.asked) <= QUICK.tries * (2 + 3 + 2)
+
+
 def test_no_server_at_all_is_said(monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with pytest.raises(UserError, match="no connection"):
-        list(list_entry("http://127.0.0.1:9/", QUICK))
+        list(list_entry("http://127.0.0.1:9/a folder", QUICK))
 
 
 # a killed fetch
@@ -398,16 +411,18 @@ def test_a_file_whose_length_nobody_tells_is_not_fetched(site, archive, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("header", "form"), [("Repr-Digest", "sha-256=:{}:"), ("Digest", "SHA-256={}"), ("Digest", "crc32=1, sha-256={}")]
-)
+    ("header", "form", "name"),
+    [("Repr-Digest", "sha-256=:{}:", "sha256"), ("Digest", "SHA-512={}", "sha512"), ("Content-MD5", "{}", "md5"),
+     ("Digest", "crc32=1, sha-256={}", "sha256")],
+)  # fmt: skip
 @pytest.mark.parametrize("true", [True, False])
-def test_a_digest_that_the_server_publishes_is_checked(site, archive, tmp_path, header, form, true):
-    digest = b64encode(hashlib.sha256(MOVIE if true else b"other").digest()).decode()
+def test_a_digest_that_the_server_publishes_is_checked(site, archive, tmp_path, header, form, name, true):
+    digest = b64encode(hashlib.new(name, MOVIE if true else b"other").digest()).decode()
     headers = {"Content-Length": "700000", header: form.format(digest)}
     site.faults[f"HEAD {PATH}"] = [lambda handler: handler.plain(200, b"", headers)]
     state, reason = fetched(tmp_path)["data/raw/a movie.mrc"]
     assert (state, movie_in(tmp_path).exists()) == (("written", True) if true else ("failed", False))
-    assert true or "sha256" in reason
+    assert true or f"the {name} is" in reason
     assert not part_of(movie_in(tmp_path)).exists()
 
 
@@ -613,3 +628,48 @@ def test_sizes_are_read_and_said_in_decimal_units():
         "0 bytes", "999 bytes", "1 kB", "44.6 GB", "10 TB"]  # fmt: skip
     with pytest.raises(RecipeFault, match="limit 'many'; expected a number with a unit"):
         parse_bytes("many", "limit")
+
+
+# the guide
+
+
+@pytest.fixture
+def stand_ins(site, archive, tmp_path, monkeypatch):
+    """Small simulated movies, their gain and averages, under the names of EMPIAR-10025."""
+    deice.simulate("movies", 3, tmp_path / "world", size=(96, 96), frames=4)
+    deice.split(sorted((tmp_path / "world/movies").iterdir()), tmp_path / "split", gain=tmp_path / "world/gain.mrc")
+    gain = np.asarray(deice.read(tmp_path / "world/gain.mrc"))
+    deice.write(tmp_path / "flipped.mrc", gain[::-1].copy())
+    raw, averaged = "/10025/data/14sep05c_raw_196", "/10025/data/14sep05c_averaged_196"
+    site.files = {"/10025/10025.xml": b"<entry/>"}
+    for number in range(3):
+        name, made = f"14sep05c_00024sq_{number}", f"movie_{number + 1:04}.mrc"
+        site.files[f"{averaged}/{name}_c.mrc"] = (tmp_path / "split" / made).read_bytes()
+        site.files[movie := f"{raw}/{name}.frames.mrc"] = (tmp_path / "world/movies" / made).read_bytes()
+    site.files[f"{raw}/norm-amibox05-0.mrc"] = (tmp_path / "flipped.mrc").read_bytes()
+    site.faults[f"GET {movie}"] = [lambda handler: handler.give(site.files[movie], cut=9000)]
+    (tmp_path / "desk").mkdir()
+    monkeypatch.chdir(tmp_path / "desk")
+    return tmp_path / "desk"
+
+
+def toy(line: str) -> list[str]:
+    """The words of a command after "deice"; training is made short and small."""
+    words = shlex.split(line)[1:]
+    if words[0] == "train":
+        given = {"--net": "unet:size=4,depth=2"} | dict(zip(words[2::2], words[3::2]))
+        given |= {"--steps": "3", "--patch": "16", "--batch": "2"}
+        kept = [(flag, value) for flag, value in given.items() if flag not in ("--minutes", "--epochs")]
+        words = words[:2] + [word for pair in kept for word in pair]
+    return words
+
+
+def test_the_guide_from_download_to_report_runs(stand_ins, capsys):
+    lines = commands("docs/empiar-10025.md", "<!-- executed -->\n```bash")
+    assert len(lines) == (ROOT / "docs/empiar-10025.md").read_text().count("\ndeice ")
+    for line in lines:
+        assert run(toy(line)) == 0, f"{line}\n{capsys.readouterr().err}"
+    for folder in ("denoised", "denoised_cnn", "gaussian", "denoised_n2v"):
+        assert len(list((stand_ins / folder).glob("*.mrc"))) == 3
+    assert deice.read(stand_ins / "denoised/14sep05c_00024sq_0.frames.mrc").pixel_size == pytest.approx(0.6575)
+    assert (stand_ins / "report.html").stat().st_size > 10_000

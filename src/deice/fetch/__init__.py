@@ -52,7 +52,7 @@ class Plan:
     def free(self) -> int:
         """Bytes free on the disk of `out`."""
         there = self.out.absolute()
-        while not there.exists():
+        while not os.path.exists(there):  # unlike Path.exists, False for what may not be looked at
             there = there.parent
         return shutil.disk_usage(there).free
 
@@ -113,10 +113,19 @@ def choose(listed: Sequence[Listed], only: Sequence[str]) -> list[Listed]:
 
 
 def look_at_all(listed: Sequence[Listed], parallel: int, patience: Patience = PATIENT) -> Iterator[News[Listed]]:
-    """Exact sizes: for each file, as they come, News with a Remote or with an error."""
+    """Exact sizes: for each file, as they come, News with a Remote or with an error.
+
+    Raises UserError where the server fails file after file.
+    """
     if not 1 <= parallel <= MOST_AT_ONCE:
         raise UserError(f"--parallel {parallel}; expected 1 to {MOST_AT_ONCE} connections")
-    return share(listed, lambda file, _, stop: look_at(file, patience, stop), parallel)
+    in_a_row = 0
+    with closing(share(listed, lambda file, _, stop: look_at(file, patience, stop), parallel)) as told:
+        for news in told:
+            yield news
+            in_a_row = in_a_row + 1 if isinstance(news.error, GaveUp) else 0
+            if in_a_row >= parallel + ENOUGH_FAILURES:
+                raise UserError(f"{news.error} (the same with {in_a_row} files in a row)")
 
 
 def make_plan(

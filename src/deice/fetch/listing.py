@@ -6,7 +6,7 @@ to catch a server that promises another length.
 
 import logging
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from threading import Event
@@ -56,22 +56,21 @@ class _Links(HTMLParser):
             self.links[-1][1] += data
 
 
-def walk(address: str, patience: Patience, seen: Callable[[str], None] = lambda _: None) -> Iterator[Listed]:
-    """Every file below the folder at `address`, in the order of the listings; `seen` hears of each folder.
+def walk(address: str, patience: Patience) -> Iterator[Listed]:
+    """Every file below the folder at `address`, in the order of the listings.
 
     Raises UserError for a folder that does not exist or cannot be listed to its end.
     """
-    yield from _below(address.rstrip("/") + "/", "", patience, seen)
+    yield from _below(_encoded(address.rstrip("/")) + "/", "", patience)
 
 
-def _below(address: str, folder: str, patience: Patience, seen: Callable[[str], None]) -> Iterator[Listed]:
+def _below(address: str, folder: str, patience: Patience) -> Iterator[Listed]:
     if folder.count("/") > DEEPEST:
         raise UserError(f"{address}: folders within folders without end; fetch a folder below by its own address")
-    seen(folder)
     address, page = patiently(lambda: _page(address, patience), patience, Event())
     for name, link, size in children(page, address):
         if link.endswith("/"):
-            yield from _below(link, f"{folder}{name}/", patience, seen)
+            yield from _below(link, f"{folder}{name}/", patience)
         else:
             yield Listed(folder + name, link, size)
 

@@ -82,7 +82,8 @@ class Tries:
         pause = max(trouble.wait, min(self.patience.pause * 2 ** (self.failures - 1), LONGEST_PAUSE))
         if pause > LONGEST_WAIT:
             raise GaveUp(f"{trouble}; the server asks to be left alone for {pause:.0f} s: run again then")
-        log.debug("%s; once more in %.0f s", trouble, pause)
+        if self.failures == 2:  # a single hiccup is not worth a word
+            log.info("%s; asking again, %d times at most", trouble, self.patience.tries)
         if self.stop.wait(pause):
             raise Stopped
 
