@@ -6,6 +6,7 @@ on the net's pooling grid, and grey values are normalised by the statistics of t
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
@@ -23,6 +24,7 @@ from deice.image import Image
 from deice.onnx_model import OnnxNet, load_onnx
 from deice.ops.normalise import NORMALISERS, Affine, Statistics, replace_not_finite, statistics
 from deice.ops.tiles import Span, add_tile, core_of, grid, read_tile, round_up
+from deice.random_estimates import drawing_for, prepared_for_estimate
 from deice.recipe import name_of
 from deice.scenes import Scene, open_views
 
@@ -161,11 +163,13 @@ def _by_tiles(
     affines = _affines(model, views, found)
     if isinstance(model.module, OnnxNet):
         conditions = _of_onnxruntime(model.module, conditions)
+    if getattr(model.scheme, "kept_for_estimate", 0):
+        views, affines = prepared_for_estimate(model.scheme, views, affines, conditions.device)
     model = replace(model, module=place(model.module, model.axes, conditions.device).eval())
     cores = choose_cores(canvas.shape, model, len(views), conditions)
     while True:
         try:
-            for tile in grid(canvas.shape, cores, model.net.halo, model.net.stride, BLEND):
+            for tile in grid(canvas.shape, cores, model.halo, model.net.stride, BLEND):
                 add_tile(canvas, tile, _estimate_tile(views, affines, tile, model, conditions))
             return
         except RuntimeError as error:
@@ -209,7 +213,9 @@ def _estimate_tile(
                 answers.append(model.module(put(picture)).float())
         return torch.cat(answers)
 
-    answers = core_of(model.scheme.estimate(net, batch), tile)[0].cpu().numpy()
+    with drawing_for(tile, model.module, conditions.device) if model.draws else nullcontext():
+        estimate = model.scheme.estimate(net, batch)
+    answers = core_of(estimate, tile)[0].cpu().numpy()
     return sum(affine.undo(answer) for affine, answer in zip(affines, answers)) / np.float32(len(answers))
 
 
@@ -218,11 +224,12 @@ def choose_cores(shape: Sequence[int], model: Model, views: int, conditions: Con
 
     Raises MemoryFault, with what would be needed, where not even the smallest tile fits.
     """
-    halo, stride = round_up(model.net.halo, model.net.stride), model.net.stride
+    halo, stride = round_up(model.halo, model.net.stride), model.net.stride
     if conditions.tile is not None:
         return [min(round_up(conditions.tile, stride), round_up(size, stride)) for size in shape]
     largest = max(LARGEST_TILE[conditions.device.type, len(shape)] - 2 * halo, 2 * halo, stride)
-    cores = [min(round_up(size, stride), round_up(largest, stride)) for size in shape]
+    lengths = model.recipe.data.window if model.draws else (largest,) * len(shape)
+    cores = [min(round_up(size, stride), round_up(length, stride)) for size, length in zip(shape, lengths)]
     budget = memory_left(conditions.device, conditions.max_memory)
     while (needed := tile_bytes(cores, model, views)) > budget:
         smaller = _halved(cores, stride)
@@ -235,7 +242,7 @@ def choose_cores(shape: Sequence[int], model: Model, views: int, conditions: Con
 
 def tile_bytes(cores: Sequence[int], model: Model, views: int) -> int:
     """Memory that one tile takes: activations, workspace, and the views with their normalised copies."""
-    halo = round_up(model.net.halo, model.net.stride)
+    halo = round_up(model.halo, model.net.stride)
     pixels = prod(core + 2 * halo for core in cores)
     return int(4 * pixels * (model.net.floats_per_pixel * CONVOLUTION_WORKSPACE + 4 * views))
 

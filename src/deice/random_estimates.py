@@ -19,9 +19,8 @@ DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 
 
 @contextmanager
-def drawing_for(tile: Sequence[Span], module: nn.Module) -> Generator[None]:
+def drawing_for(tile: Sequence[Span], module: nn.Module, device: torch.device) -> Generator[None]:
     """Within it dropout is on, and torch's own random numbers are a function of the tile; the caller's are kept."""
-    device = next(module.parameters()).device
     dropped = [layer for layer in module.modules() if isinstance(layer, DROPOUTS)]
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         seed = np.random.SeedSequence([span.start for span in tile]).generate_state(1, np.uint64)[0]

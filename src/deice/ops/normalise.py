@@ -9,6 +9,7 @@ import numpy as np
 from deice.ops.tiles import blocks
 
 SAMPLE = 1 << 24  # above this many elements training measures evenly spread slabs of an image, not all of it
+CLIPPED = (0.0005, 0.9995)  # quantiles
 
 
 @dataclass(frozen=True)
@@ -82,12 +83,32 @@ def standard(image: Any, limit: int | None = None) -> Affine:
     return Affine(found.mean, found.sd)
 
 
+def clipped(image: Any, limit: int | None = None) -> Affine:
+    """Clip to the quantiles 0.0005 and 0.9995, then zero mean and unit standard deviation, as F2Fd does.
+
+    Gold beads and hot voxels are cut off, in the answer too. Equivariant to a·x + b for a > 0. All is measured on a
+    sample.
+    """
+    values = _sampled_values(image, limit)
+    values = values[np.isfinite(values)]
+    if not values.size:
+        return Affine()
+    low, high = np.quantile(values, CLIPPED)
+    values = values.clip(low, high).astype(np.float64)
+    mean, sd = float(values.mean()), float(values.std())
+    return Affine(mean, sd, (float(low) - mean) / sd, (float(high) - mean) / sd) if sd > 0 else standard(image, limit)
+
+
+def _sampled_values(image: Any, limit: int | None) -> np.ndarray:
+    return np.concatenate([np.asarray(image[b], np.float32).ravel() for b in _sampled_blocks(image, limit or SAMPLE)])
+
+
 def percentile(image: Any, limit: int | None = None) -> Affine:
     """Divide by the 95th percentile of the positive values, clip to [0, 1] (the streaming format's convention).
 
     Not equivariant: an offset changes what is positive.
     """
-    values = np.concatenate([np.asarray(image[b], np.float32).ravel() for b in _sampled_blocks(image, limit or SAMPLE)])
+    values = _sampled_values(image, limit)
     positive = values[np.isfinite(values) & (values > 0)]
     return Affine(0.0, float(np.percentile(positive, 95)) if positive.size else 1.0, 0.0, 1.0)
 
@@ -97,7 +118,8 @@ def identity(image: Any, limit: int | None = None) -> Affine:
     return Affine()
 
 
-NORMALISERS: dict[str, Callable[..., Affine]] = {"standard": standard, "percentile": percentile, "none": identity}
+NORMALISERS: dict[str, Callable[..., Affine]] = {
+    "standard": standard, "clipped": clipped, "percentile": percentile, "none": identity}
 
 
 def replace_not_finite(block: np.ndarray, fill: float) -> np.ndarray:

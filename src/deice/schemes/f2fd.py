@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import prod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -48,6 +48,12 @@ class F2Fd:
     noisy_target: ClassVar[bool] = True
     masked: ClassVar[bool] = False
     random_estimate: ClassVar[bool] = True
+    usual: ClassVar[dict[str, Any]] = {
+        "data": {"normaliser": "clipped", "window": [64]},
+        "net": {"name": "unet", "size": 48, "depth": 5, "widest": 48, "dropout": 0.7},
+        "training": {"optimiser": "adam", "lr": 1e-4, "weight_decay": 0.0, "warmup": 0.0,
+                     "schedule": "plateau", "plateau": 10, "average": 0.0, "clip": 0.0, "batch": 2},
+    }
 
     def __post_init__(self):
         if self.mask not in MASKS:
