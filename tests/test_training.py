@@ -89,16 +89,26 @@ def test_a_run_is_never_overwritten(tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_best(tmp_path):
-    recipe = from_table(table(steps=400, lr=1e30, clip=0.0, warmup=0.5))
+    inputs, validations = pairs(), {}
+
+    def go_on_until_the_data_break():
+        for step in run(from_table(table(steps=400)), inputs, tmp_path / "run", device="cpu"):
+            validations.update({step.step: step.validation} if step.validation is not None else {})
+            if step.step == 25:
+                for pair in inputs:
+                    pair *= 1e25  # whose square is not finite
+
     with pytest.raises(UserError, match="loss is"):
-        for _ in run(recipe, pairs(), tmp_path / "run", device="cpu"):
-            pass
-    model = tmp_path / "run" / "model.safetensors"
-    if model.exists():
-        assert all(torch.isfinite(value).all() for value in load_file(model).values())
-    if (tmp_path / "run" / "state.pt").exists():
-        state = load_state(tmp_path / "run" / "state.pt", torch.device("cpu"))
-        assert np.isfinite(state["best"]) or state["step"] < 20
+        go_on_until_the_data_break()
+    assert set(validations) == {10, 20}
+    best = min(validations, key=lambda step: validations[step])
+    model = load_model(tmp_path / "run")
+    assert model.facts["step"] == best
+    assert all(torch.isfinite(value).all() for value in model.module.state_dict().values())
+    state = load_state(tmp_path / "run" / "state.pt", torch.device("cpu"))
+    assert state["step"] == 20
+    assert (state["best"], state["best_step"]) == (validations[best], best)
+    assert all(torch.isfinite(value).all() for part in ("module", "average") for value in state[part].values())
 
 
 def test_each_term_of_a_loss_is_logged_by_itself_in_training_and_validation(tmp_path):

@@ -1,6 +1,7 @@
 """The learner: a network with its optimiser, running mean and best weights; one step at a time."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,11 @@ from torch import Tensor, nn
 from deice.checkpoint import Model, load_model
 from deice.devices import autocast, place, put
 from deice.errors import RecipeFault
-from deice.losses import Judged
+from deice.losses import Judged, mean_of
+from deice.ops.tiles import through_tiles
 from deice.recipe import Recipe
+from deice.schedules import SCHEDULES, momentum
+from deice.schemes import Task
 
 OPTIMISERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
@@ -30,11 +34,15 @@ class Learner:
         self.average = {k: v.clone() for k, v in self.module.state_dict().items()} if recipe.training.average else {}
         self.criterion = recipe.criterion
         self.optimiser = self._optimiser()
+        self.optimiser.register_step_post_hook(lambda *_: self._follow())  # not after a step that fp16 had to skip
         self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.training.precision == "fp16")
-        self.step = self.since_best = self.best_step = 0
+        self.step = self.taken = self.since_best = self.best_step = 0
+        self.waited = self.halvings = 0  # of a plateau
         self.seconds = self.saved_at = 0.0
         self.best = math.inf
         self.best_weights: dict[str, Tensor] = {}
+        self.prepared_epoch = 0
+        self.prepared_weights: dict[str, Tensor] = {}  # as they were when that epoch began
 
     def _begin_from(self, model: Model, path: Path | str) -> None:
         if (model.axes, model.net) != (self.axes, self.recipe.network):
@@ -54,40 +62,48 @@ class Learner:
         """The learning rate of the last step."""
         return self.optimiser.param_groups[0]["lr"]
 
-    def rate(self, fraction: float) -> float:
-        """Linear warm-up, then a cosine from the peak to its `final_lr` share, over the run's `fraction` in [0, 1]."""
+    def _set_rate(self, fraction: float) -> None:
+        """The learning rate where `fraction` of the run is done, and under one cycle the momentum."""
         settings = self.recipe.training
-        if fraction < settings.warmup:
-            return settings.lr * max(fraction / settings.warmup, 0.01)
-        fallen = (fraction - settings.warmup) / max(1 - settings.warmup, 1e-9)
-        share = settings.final_lr + (1 - settings.final_lr) * (1 + math.cos(math.pi * min(1.0, fallen))) / 2
-        return settings.lr * share
+        warmup = settings.warmup or 0.0
+        share = SCHEDULES[settings.schedule](fraction, warmup, settings.final_lr)
+        if settings.schedule == "plateau":
+            share *= max(0.5**self.halvings, settings.final_lr)
+        for group in self.optimiser.param_groups:
+            group["lr"] = settings.lr * share
+            if settings.schedule == "one_cycle":
+                group["betas"] = (momentum(fraction, warmup), group["betas"][1])
 
     def learn(self, views: Tensor, fraction: float, precision: torch.dtype, generator: torch.Generator) -> Judged:
         """One step on `views` (b, v, *window); returns the loss without waiting for it."""
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.rate(fraction)
+        self._set_rate(fraction)
         self.module.train()
-        task = self.recipe.scheme.make(views, generator)
-        with autocast(views.device, precision):
-            answer = self.module(put(task.input))
-        loss = self.recipe.scheme.loss(answer.float(), task, self.criterion)
         self.optimiser.zero_grad(set_to_none=True)
-        self.scaler.scale(loss.total).backward()
+        task = self.recipe.scheme.make(views, generator)
+        parts = task.parts(self.recipe.training.accumulate)
+        found = mean_of([self._add_gradients(part, len(parts), precision) for part in parts])
         self.scaler.unscale_(self.optimiser)
         if self.recipe.training.clip:
             nn.utils.clip_grad_norm_(self.module.parameters(), self.recipe.training.clip)
         self.scaler.step(self.optimiser)
         self.scaler.update()
         self.step += 1
-        self._follow()
-        return loss.detached()
+        return found
+
+    def _add_gradients(self, task: Task, parts: int, precision: torch.dtype) -> Judged:
+        """Judge the answer to one of `parts` equal parts of a step, and add its gradients to those of the others."""
+        with autocast(task.input.device, precision):
+            answer = self.module(put(task.input))
+        judged = self.recipe.scheme.loss(answer.float(), task, self.criterion)
+        self.scaler.scale(judged.total / parts).backward()
+        return judged.detached()
 
     def _follow(self) -> None:
         """Move the running mean of the weights; young means forget faster, or they would remember the start."""
+        self.taken += 1
         if not self.average:
             return
-        decay = min(self.recipe.training.average, (1 + self.step) / (10 + self.step))
+        decay = min(self.recipe.training.average, (1 + self.taken) / (10 + self.taken))
         for name, value in self.module.state_dict().items():
             if value.is_floating_point():
                 self.average[name].lerp_(value, 1 - decay)
@@ -100,19 +116,39 @@ class Learner:
 
     def judged_module(self) -> nn.Module:
         """A network in evaluation mode with the weights that are judged."""
-        if not self.average:
-            return self.module.eval()
-        judged = self.recipe.network.build(self.axes)
-        judged.load_state_dict(self.average)
-        device = next(self.module.parameters()).device
-        return place(judged.eval(), self.axes, device)
+        return self._module_with(self.average) if self.average else self.module.eval()
+
+    def _module_with(self, weights: dict[str, Tensor]) -> nn.Module:
+        module = self.recipe.network.build(self.axes)
+        module.load_state_dict(weights)
+        return place(module.eval(), self.axes, next(self.module.parameters()).device)
+
+    def net_of_epoch(self, epoch: int, precision: torch.dtype) -> Callable[[Tensor], Tensor] | None:
+        """The network as it was when the `epoch` of preparation began, also after a resume; None in the first."""
+        if epoch == 0:
+            return None
+        if self.prepared_epoch != epoch:
+            self.prepared_epoch = epoch
+            self.prepared_weights = {name: value.detach().clone() for name, value in self.weights().items()}
+        module = self._module_with(self.prepared_weights)
+
+        def on_tile(picture: Tensor) -> Tensor:
+            with autocast(picture.device, precision):
+                return module(put(picture)).float()
+
+        settings = self.recipe.network
+        core = max(*self.recipe.data.window, 2 * settings.halo)
+        return lambda pictures: through_tiles(on_tile, pictures, core, settings.halo, settings.stride)
 
     def keep_if_best(self, validation: float) -> bool:
         """Keep a copy of the weights if no earlier validation was as low."""
         self.since_best += 1
+        self.waited += 1
         if not validation < self.best:
+            if self.waited >= self.recipe.training.plateau:
+                self.halvings, self.waited = self.halvings + 1, 0
             return False
-        self.best, self.best_step, self.since_best = validation, self.step, 0
+        self.best, self.best_step, self.since_best, self.waited = validation, self.step, 0, 0
         self.best_weights = {name: value.detach().clone() for name, value in self.weights().items()}
         return True
 
@@ -129,6 +165,8 @@ class Learner:
             "module": self.module.state_dict(), "average": self.average, "optimiser": self.optimiser.state_dict(),
             "scaler": self.scaler.state_dict(), "best_weights": self.best_weights, "best": self.best,
             "best_step": self.best_step, "since_best": self.since_best, "step": self.step, "seconds": self.seconds,
+            "taken": self.taken, "waited": self.waited, "halvings": self.halvings,
+            "prepared_epoch": self.prepared_epoch, "prepared_weights": self.prepared_weights,
         }
 
     def load(self, state: dict[str, Any]) -> None:
@@ -137,6 +175,7 @@ class Learner:
         self.optimiser.load_state_dict(state["optimiser"])
         self.scaler.load_state_dict(state["scaler"])
         self.average, self.best_weights = state["average"], state["best_weights"]
-        for name in ("best", "best_step", "since_best", "step", "seconds"):
+        for name in ("best", "best_step", "since_best", "step", "seconds", "taken", "waited", "halvings",
+                     "prepared_epoch", "prepared_weights"):
             setattr(self, name, state[name])
         self.saved_at = self.seconds

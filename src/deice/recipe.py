@@ -1,6 +1,5 @@
 """A recipe: a run's whole configuration, TOML in and out. One dataclass a component; unknown keys name the nearest."""
 
-import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -9,95 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from deice.errors import FileFault, RecipeFault
-from deice.io.tilts import checked_tilt_range
 from deice.losses import Criterion
 from deice.nets import NETS, Net, UNet
+from deice.schedules import USUAL_WARMUP
 from deice.schemes import SCHEMES, Noise2Noise, Scheme
+from deice.settings import LENGTHS, Data, Training
 
 USUAL_NET = {2: UNet(depth=4), 3: UNet(size=16, depth=2)}
 USUAL_MINUTES = 10.0
 USUAL_BATCH = {2: 16, 3: 4}
 USUAL_WINDOW = {2: (128,), 3: (64,)}
-LENGTHS = ("steps", "epochs", "minutes")  # of a run: one of them
-
-
-@dataclass(frozen=True)
-class Data:
-    """What is learnt from.
-
-    `inputs`: files, globs and folders. `target`: a folder of targets, named as the inputs. `axes`: zyx for volumes
-    whose header does not say so. `window`: pixels along each axis of a training window (one number, or one per axis).
-    `validation`: the share of images held out (of one image, the share of its longest axis). `order`: random, or
-    window for network disks. `normaliser`: standard, percentile or none. `threads`: that read. `tilt_range`: first and
-    last tilt in degrees of all tomograms, for schemes of the missing wedge (None: as the files beside each say).
-    """
-
-    inputs: tuple[str, ...] = ()
-    target: str | None = None
-    axes: str | None = None
-    window: tuple[int, ...] = ()
-    validation: float = 0.1
-    order: str = "random"
-    normaliser: str = "standard"
-    threads: int = 4
-    tilt_range: tuple[float, ...] | None = None
-
-    def __post_init__(self):
-        if self.tilt_range is not None:
-            checked_tilt_range(self.tilt_range, "[data] tilt_range")
-        _expect("[data]", self, {"validation": (0 < self.validation < 1, "a share between 0 and 1"),
-                                 "threads": (self.threads >= 1, "1 or more"),
-                                 "window": (all(w >= 1 for w in self.window), "1 or more")})
-
-
-@dataclass(frozen=True)
-class Training:
-    """How it is learnt. One of `steps`, `epochs`, `minutes` ends the run; ten minutes where none is given.
-
-    `batch`: windows a step (0: the usual). `loss`: as "mse+0.1*fourier" (empty: the scheme's usual one).
-    `warmup`: share of the run in which the rate rises; then it falls as a cosine to `final_lr` of its peak.
-    `optimiser`: adamw or adam, at the peak rate `lr`, with `weight_decay` (adamw); gradients are cut at norm `clip`
-    (0: never). `turns`: flips and quarter turns. `precision`: auto, fp32, bf16, fp16.
-    `average`: decay of the running mean of the weights that is judged and kept (0: the weights themselves).
-    `save_seconds`: between states on disk. `seed`: of weights, windows and noise.
-    `validate_every`: steps between validations on `validation_batches` fixed batches (0: a tenth of an epoch, at least
-    50 steps). `patience`: stop after so many validations without a better one (0: never).
-    """
-
-    batch: int = 0
-    loss: str = ""
-    steps: int | None = None
-    epochs: float | None = None
-    minutes: float | None = None
-    optimiser: str = "adamw"
-    lr: float = 1e-3
-    weight_decay: float = 0.01
-    warmup: float = 0.02
-    final_lr: float = 0.01
-    average: float = 0.99
-    clip: float = 1.0
-    turns: bool = True
-    precision: str = "auto"
-    validate_every: int = 0
-    validation_batches: int = 8
-    patience: int = 0
-    save_seconds: float = 60.0
-    seed: int = 0
-
-    def __post_init__(self):
-        lengths = [value for value in (self.steps, self.epochs, self.minutes) if value is not None]
-        expected = {name: (getattr(self, name) >= 0, "0 or more") for name in (
-            "batch", "weight_decay", "final_lr", "clip", "validate_every", "patience", "save_seconds", "seed")}
-        expected |= {name: (getattr(self, name) is None or getattr(self, name) > 0, "more than 0") for name in LENGTHS}
-        expected |= {"lr": (0 < self.lr < math.inf, "a number above 0"),
-                     "warmup": (0 <= self.warmup < 1, "0 to below 1"),
-                     "average": (0 <= self.average < 1, "0 to below 1"),
-                     "validation_batches": (self.validation_batches >= 1, "1 or more")}
-        _expect("[training]", self, expected)
-        if self.loss:
-            Criterion.parse(self.loss)
-        if len(lengths) > 1:
-            raise RecipeFault("the length of the run is given more than once; expected one of steps, epochs, minutes")
 
 
 @dataclass(frozen=True)
@@ -131,11 +51,16 @@ def name_of(component: Scheme | Net) -> str:
 
 
 def from_table(table: Mapping[str, Any]) -> Recipe:
-    """A recipe from nested tables such as TOML gives; raises RecipeFault for what it does not know."""
+    """A recipe from nested tables such as TOML gives; raises RecipeFault for what it does not know.
+
+    What the tables leave open is as the scheme's own `usual` tables say, if it has any, else as everywhere.
+    """
     _known("the recipe", table, ["data", "scheme", "net", "training"])
     for section, content in table.items():
         if not isinstance(content, Mapping):
             raise RecipeFault(f"recipe: {section} is {content!r}; expected a table [{section}]")
+    kind = SCHEMES.get(table.get("scheme", {}).get("name", ""))
+    table = merged(getattr(kind, "usual", {}), table)
     return Recipe(
         _build(Data, table.get("data", {}), "[data]"),
         _named(SCHEMES, table.get("scheme", {}), "scheme", "noise2noise"),
@@ -206,8 +131,9 @@ def completed(recipe: Recipe, axes: int) -> Recipe:
         window = window * axes
     if len(window) != axes or min(window) < 1:
         raise RecipeFault(f"window is {list(window)}; expected one size, or {axes}, for images of {axes} axes")
-    training = replace(recipe.training, batch=recipe.training.batch or USUAL_BATCH[axes],
-                       loss=str(recipe.criterion))
+    given = recipe.training
+    warmup = USUAL_WARMUP[given.schedule] if given.warmup is None else given.warmup
+    training = replace(given, batch=given.batch or USUAL_BATCH[axes], loss=str(recipe.criterion), warmup=warmup)
     if all(getattr(training, length) is None for length in LENGTHS):
         training = replace(training, minutes=USUAL_MINUTES)
     data = replace(recipe.data, window=tuple(window))
@@ -261,13 +187,6 @@ def _known(where: str, table: Mapping[str, Any], known: list[str]) -> None:
     for key in table:
         if key not in known:
             raise RecipeFault(f"{where}: unknown key {key!r}; known: {', '.join(known)}{_nearest(key, known)}")
-
-
-def _expect(where: str, part: Any, rules: Mapping[str, tuple[bool, str]]) -> None:
-    """RecipeFault for the first value whose rule is broken."""
-    for name, (holds, expected) in rules.items():
-        if not holds:
-            raise RecipeFault(f"{where}: {name} is {getattr(part, name)}; expected {expected}")
 
 
 def _nearest(word: str, known: list[str]) -> str:

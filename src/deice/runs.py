@@ -1,6 +1,7 @@
 """What a run is, and what it leaves in its folder: recipe, metrics, state and models."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from deice.errors import UserError
 from deice.learner import Learner
 from deice.recipe import Recipe, name_of, to_toml
 
-RECIPE, METRICS = "recipe.toml", "metrics.jsonl"
+RECIPE, METRICS, MODELS = "recipe.toml", "metrics.jsonl", "models"
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ def prepare_folder(plan: Run, learner: Learner, resume: bool) -> None:
     if resume:
         learner.load(load_state(state, plan.device))
         _cut_metrics(plan.out / METRICS, learner.step)
+        _drop(path for step, path in kept_models(plan.out) if step > learner.step)
     elif state.exists() or (plan.out / MODEL).exists():
         raise UserError(f"{plan.out}: holds a run already; go on with it by --resume, or choose another -o")
     try:
@@ -72,6 +74,17 @@ def _cut_metrics(path: Path, step: int) -> None:
     path.write_text("".join(f"{line}\n" for line in kept))
 
 
+def kept_models(folder: Path) -> list[tuple[int, Path]]:
+    """The models of single validations in the folder of a run, as (step, file), oldest first."""
+    found = (folder / MODELS).glob("step_*.safetensors")
+    return sorted((int(path.stem.removeprefix("step_")), path) for path in found)
+
+
+def _drop(paths: Iterable[Path]) -> None:
+    for path in paths:
+        path.unlink()
+
+
 def record(plan: Run, learner: Learner, step: Step, last: bool) -> None:
     """Write the best model, the state and the metrics that belong to `step`."""
     if plan.out is None:
@@ -82,10 +95,15 @@ def record(plan: Run, learner: Learner, step: Step, last: bool) -> None:
             line["best"] = step.best
         with open(plan.out / METRICS, "a") as file:
             file.write(json.dumps(line) + "\n")
+    facts = {"pixel_size": plan.pixel_size, "step": learner.step, "validation": step.validation,
+             "scheme": name_of(plan.recipe.scheme), "device": str(plan.device), "precision": str(plan.precision)}
     if step.best:
-        facts = {"pixel_size": plan.pixel_size, "step": learner.best_step, "validation": learner.best,
-                 "scheme": name_of(plan.recipe.scheme), "device": str(plan.device), "precision": str(plan.precision)}
         save_model(plan.out / MODEL, learner.best_weights, plan.recipe, plan.axes, facts)
+    if step.validation is not None and plan.recipe.training.keep:
+        (plan.out / MODELS).mkdir(exist_ok=True)
+        path = plan.out / MODELS / f"step_{learner.step:06d}.safetensors"
+        save_model(path, learner.weights(), plan.recipe, plan.axes, facts)
+        _drop(path for _, path in kept_models(plan.out)[: -plan.recipe.training.keep])
     if step.loss is not None and (last or learner.seconds - learner.saved_at >= plan.recipe.training.save_seconds):
         learner.saved_at = learner.seconds
         save_state(plan.out / STATE, learner.state())

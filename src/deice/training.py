@@ -1,9 +1,11 @@
 """Training: the loop, which knows schemes by their three questions and yields one Step per step."""
 
-import logging
+import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +14,22 @@ import torch
 from torch import Tensor, nn
 
 from deice.checkpoint import Model, load_model
+from deice.checks import check
+from deice.coarse import coarse_to_fine
 from deice.devices import autocast, cap_memory, choose_device, choose_precision, put
 from deice.errors import UserError
 from deice.learner import Learner
 from deice.losses import Judged, mean_of
 from deice.opening import Opened, open_for_training
+from deice.ops.greys import random_greys
 from deice.ops.turns import random_turns, swappable_axes
-from deice.recipe import Recipe, Training, completed, from_table, merged, name_of, to_table
+from deice.prepared import Prepared, prepared_batches
+from deice.recipe import Recipe, Training, completed, from_table, merged, to_table
 from deice.runs import Run, Step, prepare_folder, record
-from deice.sources import fit_window, split_sources
-from deice.stream import RandomOrder, Stream, make_order, steps_per_epoch
+from deice.schedules import octaves
+from deice.sources import Source, fit_window, split_sources
+from deice.stream import Order, RandomOrder, Stream, make_order, steps_per_epoch
 
-log = logging.getLogger(__name__)
 LOG_EVERY = 10  # steps between looks at the loss: each look waits for the GPU
 VALIDATION_BYTES = 1 << 26  # at most so much memory for the fixed validation windows
 
@@ -68,23 +74,12 @@ def run(
     training, validation = _split(opened, recipe)
     plan = Run(recipe, None if out is None else Path(out), where,
                choose_precision(recipe.training.precision, where), opened.axes, opened.pixel_size)
-    _check_loss(recipe)
+    check(recipe, training)
     learner = Learner(recipe, opened.axes, where, start, opened.pixel_size)
     if keep is not None:
         keep.append(learner)
     prepare_folder(plan, learner, resume)
     yield from loop(plan, learner, training, validation)
-
-
-def _check_loss(recipe: Recipe) -> None:
-    """RecipeFault for a loss that cannot judge what the scheme asks; a warning of one that noisy targets mislead."""
-    scheme, criterion = recipe.scheme, recipe.criterion
-    if scheme.masked:
-        criterion.refuse_masks()
-    if scheme.noisy_target:
-        for name, why in criterion.biased().items():
-            log.warning("loss %s is biased under the noisy targets of %s: %s; mse, l2, gradient and multiscale are not",
-                        name, name_of(scheme), why)
 
 
 def _split(opened: Opened, recipe: Recipe) -> tuple[list, list]:
@@ -97,22 +92,20 @@ def _split(opened: Opened, recipe: Recipe) -> tuple[list, list]:
 def loop(plan: Run, learner: Learner, training: Sequence, validation: Sequence) -> Iterator[Step]:
     """Steps until the recipe's end; the best model by validation is kept, the state saved now and then."""
     recipe, settings = plan.recipe, plan.recipe.training
-    order = make_order(recipe.data.order, training, recipe.data.window, settings.batch, settings.seed)
-    epoch = steps_per_epoch(training, recipe.data.window, settings.batch)
+    count = settings.batch * settings.accumulate
+    order = make_order(recipe.data.order, training, recipe.data.window, count, settings.seed)
+    epoch = steps_per_epoch(training, recipe.data.window, count)
     total = _total_steps(settings, epoch)
     every = settings.validate_every or max(50, epoch // 10)
     judged = validation_batches(plan, validation)
-    stream = Stream(training, order, plan.device, start=learner.step, threads=recipe.data.threads)
-    batches = stream.batches()
-    swap = swappable_axes(recipe.data.window)
     clock = _Clock(learner.seconds)
+    batches = _batches(plan, learner, training, order, lambda: _fraction(learner, settings, total, clock))
     losses: list[Judged] = []
     try:
         while not _finished(learner, settings, total, clock):
             views = next(batches)
             generator = generator_for(plan.device, settings.seed, learner.step)
-            if settings.turns:
-                views = random_turns(views, plan.axes, swap, generator)
+            views = _augmented(views, settings, generator)
             fraction = _fraction(learner, settings, total, clock)
             losses.append(learner.learn(views, fraction, plan.precision, generator))
             done = min(1.0, _fraction(learner, settings, total, clock))
@@ -121,7 +114,7 @@ def loop(plan: Run, learner: Learner, training: Sequence, validation: Sequence) 
             if learner.step % LOG_EVERY == 0 or last:
                 mean = mean_of(losses)
                 step = replace(step, loss=_finite(mean, learner), terms=_terms(mean), lr=learner.lr,
-                               windows_per_second=clock.rate(len(losses) * settings.batch))
+                               windows_per_second=clock.rate(len(losses) * count))
                 losses.clear()
             if learner.step % every == 0 or last:
                 found = validate(learner.judged_module(), judged, plan)
@@ -132,6 +125,34 @@ def loop(plan: Run, learner: Learner, training: Sequence, validation: Sequence) 
             yield step
     finally:
         batches.close()
+
+
+def _batches(
+    plan: Run, learner: Learner, sources: Sequence[Source], order: Order, fraction: Callable[[], float]
+) -> Generator[Tensor]:
+    """Windows (b, v, *window) from the learner's step on: of the sources, or of what the scheme makes of them."""
+    if not getattr(plan.recipe.scheme, "refresh", 0):
+        settings = plan.recipe.training
+        return coarse_to_fine(sources, plan.recipe, plan.device, position=lambda: learner.step,
+                              level=lambda: octaves(fraction(), settings.coarse, settings.coarse_share))
+    return prepared_batches(_prepared(plan, sources, plan.recipe.training.seed), order, learner.step,
+                            lambda epoch: learner.net_of_epoch(epoch, plan.precision))
+
+
+def _augmented(views: Tensor, settings: Training, generator: torch.Generator) -> Tensor:
+    """(b, v, *window) turned and at other grey scales, all views of a sample alike."""
+    if settings.turns:
+        window = views.shape[2:]
+        views = random_turns(views, len(window), swappable_axes(window), generator)
+    if settings.contrast or settings.brightness:
+        views = random_greys(views, settings.contrast, settings.brightness, generator)
+    return views
+
+
+def _prepared(plan: Run, sources: Sequence[Source], seed: int) -> Prepared:
+    scheme: Any = plan.recipe.scheme
+    kept = scheme.kept_while_training(len(sources[0].views))
+    return Prepared(scheme, sources, kept, plan.device, plan.out or Path(tempfile.gettempdir()), seed)
 
 
 def _total_steps(settings: Training, epoch: int) -> int | None:
@@ -172,14 +193,20 @@ def generator_for(device: torch.device, seed: int, step: int) -> torch.Generator
     return torch.Generator(device).manual_seed(mixed)
 
 
-def validation_batches(plan: Run, sources: Sequence) -> list[Tensor]:
+def validation_batches(plan: Run, sources: Sequence[Source]) -> list[Tensor]:
     """The same windows every time, so that two validations differ by the weights alone; kept within a fixed memory."""
     settings, window = plan.recipe.training, plan.recipe.data.window
-    size = 4 * len(sources[0].views) * int(np.prod(window)) * settings.batch
-    count = max(1, min(settings.validation_batches, VALIDATION_BYTES // size))
     order = RandomOrder(sources, window, settings.batch, settings.seed + 1)
-    places = [order.batch(i) for i in range(count)]
-    return [torch.from_numpy(np.stack([sources[p.source].read(p.origin, window) for p in batch])) for batch in places]
+    if getattr(plan.recipe.scheme, "refresh", 0):
+        prepared = _prepared(plan, sources, settings.seed + 1)
+        prepared.fill(0, None)
+        batches = prepared.batches(order, 0)
+    else:
+        batches = Stream(sources, order, torch.device("cpu"), threads=plan.recipe.data.threads, ahead=1).batches()
+    with closing(batches):
+        kept = [next(batches).cpu().clone()]
+        count = min(settings.validation_batches, VALIDATION_BYTES // kept[0].nbytes)
+        return kept + [batch.cpu().clone() for batch in islice(batches, max(0, count - 1))]
 
 
 @torch.no_grad()

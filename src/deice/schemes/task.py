@@ -17,6 +17,11 @@ class Task:
     target: Tensor
     weight: Tensor | None = None
 
+    def parts(self, count: int) -> list["Task"]:
+        """The task taken apart by samples, into `count` parts or fewer."""
+        weights = [None] * count if self.weight is None else self.weight.chunk(count)
+        return [Task(*part) for part in zip(self.input.chunk(count), self.target.chunk(count), weights)]
+
 
 def fold_views(views: Tensor) -> Tensor:
     """(b, v, *space) → (b·v, 1, *space): every view a sample of its own."""
