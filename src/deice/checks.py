@@ -22,8 +22,8 @@ def check(recipe: Recipe, sources: Sequence[Source]) -> None:
 
 def _check_axes(recipe: Recipe, sources: Sequence[Source]) -> None:
     if getattr(recipe.scheme, "volumes_only", False) and len(sources[0].region) != 3:
-        raise RecipeFault(f"{sources[0].name}: a picture; {name_of(recipe.scheme)} learns from volumes: use noise2void, "
-                          "or --axes zyx if it is a volume")
+        raise RecipeFault(f"{sources[0].name}: a picture; {name_of(recipe.scheme)} learns from volumes: use "
+                          "noise2void, or --axes zyx if it is a volume")
 
 
 def _check_loss(recipe: Recipe) -> None:

@@ -15,15 +15,17 @@ from deice.io.packed import open_packed
 from deice.io.tilts import tilt_range_beside
 from deice.ops.noise import neighbour_correlation
 from deice.ops.normalise import Affine
+from deice.ops.slab_noise import noise_spectrum
 from deice.ops.wedge import ramps
-from deice.recipe import Data
+from deice.recipe import Data, name_of
 from deice.scenes import expand, group, match, open_views
-from deice.schemes import Noise2Noise, Noise2Void, Scheme, Supervised
+from deice.schemes import Noise2Noise, Noise2Void, Recorrupted, Scheme, Supervised
 from deice.sources import Source, packed_source, source_of
 
 log = logging.getLogger(__name__)
 LOOKED_AT = 5  # sources whose noise is measured
 NOTABLE_CORRELATION = 0.05  # of neighbouring pixels' noise: what blind spots would learn of it as signal
+NOTABLE_NOISE = 0.05  # of the power: less than that leaves nothing to recorrupt with
 CROP = {2: 1024, 3: 96}  # pixels along each axis that are measured
 
 
@@ -57,18 +59,20 @@ def open_for_training(inputs: Sequence[Any], target: Any, scheme: Scheme, data: 
     sources = [source_of(name, images, data.normaliser, directed) for name, images, _ in named]
     for source in sources:
         if len(source.views) < scheme.views_needed:
-            raise PairFault(f"{source.name}: {len(source.views)} view; {type(scheme).__name__.lower()} needs "
-                            f"{scheme.views_needed} of each scene: give both halves, a --target, or use noise2void")
+            raise PairFault(f"{source.name}: {len(source.views)} view; {name_of(scheme)} needs {scheme.views_needed} "
+                            "views of each scene: give both halves, a --target, or use noise2void")
     if getattr(scheme, "tilted", False):
         sources = [_with_ramps(source, file, data.tilt_range) for source, (_, _, file) in zip(sources, named)]
     if isinstance(scheme, Noise2Void):
         _warn_of_correlated_noise(sources, scheme)
+    if isinstance(scheme, Recorrupted):
+        _warn_of_missing_noise(sources, scheme)
     return Opened(sources, [], scheme, _common_axes(sources), _common_pixel_size(named))
 
 
 def _directed(scheme: Scheme) -> Scheme:
     if not isinstance(scheme, Noise2Noise | Supervised):
-        raise RecipeFault(f"{type(scheme).__name__.lower()} learns without a target; leave --target out, "
+        raise RecipeFault(f"{name_of(scheme)} learns without a target; leave --target out, "
                           "or use noise2noise or supervised")
     return replace(scheme, directed=True)
 
@@ -103,7 +107,7 @@ def _open_packed(folder: Path, scheme: Scheme, data: Data) -> Opened:
     if views == 2 and isinstance(scheme, Supervised):
         scheme = replace(scheme, directed=True)
     if views < scheme.views_needed:
-        raise PairFault(f"{folder}: no train_target.bin; {type(scheme).__name__.lower()} needs input and target")
+        raise PairFault(f"{folder}: no train_target.bin; {name_of(scheme)} needs input and target")
     return Opened(parts[0], parts[1], scheme, parts[0][0].views[0].ndim - 1, None)
 
 
@@ -191,3 +195,18 @@ def _warn_of_correlated_noise(sources: Sequence[Source], scheme: Noise2Void) -> 
         log.warning("the noise of neighbouring pixels is correlated (%s): blind spots assume white noise and will keep "
                     "part of it as signal; halves with noise2noise do not, and noise2void:structure=%s:4 hides more "
                     "along that axis", axes, "zyx"[-len(worst):][int(np.abs(worst).argmax())])
+
+
+def _warn_of_missing_noise(sources: Sequence[Source], scheme: Recorrupted) -> None:
+    """A volume that was filtered has no noise left where it is measured; say so, or nothing would be denoised."""
+    for source in sources[:LOOKED_AT]:
+        if len(source.region) != 3:
+            continue
+        size = [min(CROP[3], stop - start) for start, stop in source.region]
+        middle = [(start + stop - n) // 2 for n, (start, stop) in zip(size, source.region)]
+        crop = torch.from_numpy(source.read(middle, size)[:1])
+        share = float(noise_spectrum(crop, scheme.axis, scheme.noise_above).mean() / crop.var())
+        if share < NOTABLE_NOISE:
+            log.warning("%s: frequencies above %g along the tilt axis %s hold %.2g %% of its power: it was filtered, "
+                        "or its tilt axis is another (recorrupted:tilt_axis=x); noise below is taken for signal",
+                        source.name, scheme.noise_above, scheme.tilt_axis, 100 * share)

@@ -1,5 +1,6 @@
 """Sources: scenes opened for training, each with its normalisation and the region that windows may be cut from."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
@@ -10,6 +11,9 @@ import numpy as np
 from deice.errors import PairFault, RecipeFault, UserError
 from deice.image import Image
 from deice.ops.normalise import NORMALISERS, SAMPLE, Affine, replace_not_finite, statistics
+
+log = logging.getLogger(__name__)
+SPREAD = 64
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,34 @@ def source_of(name: str, images: Sequence[Image], normaliser: str, directed: boo
     affines = [NORMALISERS[normaliser](view, SAMPLE) for view in views]
     if directed:
         affines[-1] = affines[0]
-    return Source(name, views, tuple(affines), tuple((0, size) for size in views[0].shape))
+    region = tuple((0, size) for size in views[0].shape)
+    if len(region) == 3:
+        region = _without_padding(name, views[0])
+    return Source(name, views, tuple(affines), region)
+
+
+def _without_padding(name: str, volume: Any) -> tuple[tuple[int, int], ...]:
+    """The region of `volume` (z, y, x) between the constant planes at its faces, such as programs pad volumes with."""
+    region = []
+    for axis, size in enumerate(volume.shape):
+        start, stop = 0, size
+        while start < stop - 1 and _is_constant(volume, axis, start):
+            start += 1
+        while stop > start + 1 and _is_constant(volume, axis, stop - 1):
+            stop -= 1
+        region.append((start, stop))
+    kept = prod(stop - start for start, stop in region) / prod(volume.shape)
+    if kept < 1:
+        log.warning("%s: constant planes at its faces, %.3g %% of it; training leaves them out", name, 100 * (1 - kept))
+    return tuple(region)
+
+
+def _is_constant(volume: Any, axis: int, index: int) -> bool:
+    """Whether one plane has nothing but one value, by at most `SPREAD` values along each of its axes."""
+    cut = [slice(None, None, max(1, size // SPREAD)) for size in volume.shape]
+    cut[axis] = slice(index, index + 1)
+    values = np.asarray(volume[tuple(cut)])
+    return bool((~np.isfinite(values) | (values == values.flat[0])).all())
 
 
 def packed_source(name: str, views: Sequence[Any]) -> Source:
