@@ -56,7 +56,7 @@ def test_an_odd_number_of_frames():
 
 
 def test_the_structure_of_the_ice_is_in_both_halves_and_not_in_the_truth():
-    bare, icy = (Tomogram(world_of(world, dose=600.0), 3) for world in (QUIET, SMALL))
+    bare, icy = (Tomogram(world_of(world, dose=2000.0), 3) for world in (QUIET, SMALL))
     assert np.array_equal(bare.truth, icy.truth)
     assert correlation(*noise_of(icy)) > correlation(*noise_of(bare)) + 0.02
 

@@ -96,9 +96,10 @@ def ice_spectrum(frequency: Tensor, thickness: float, dose: float) -> Tensor:
 def ice_structure_factor(frequency: Tensor) -> Tensor:
     """S(k) of amorphous ice, a smooth stand-in for measured curves, `frequency` in cycles/Å.
 
-    0.06 towards zero (the compressibility of the water it was frozen from), a peak at 1/3.7 Å, 1 beyond.
+    0.02 towards zero, a third of liquid water's compressibility limit: amorphous ices are no frozen liquid, long waves
+    are nearly absent (Martelli, Torquato, Giovambattista & Car 2017). A peak at 1/3.7 Å, 1 beyond.
     """
-    shoulder = 1 - 0.94 * torch.exp(-((frequency / 0.25) ** 6))
+    shoulder = 1 - 0.98 * torch.exp(-((frequency / 0.25) ** 6))
     return shoulder + 0.8 * torch.exp(-(((frequency - 1 / 3.7) / 0.03) ** 2))
 
 
