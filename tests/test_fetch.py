@@ -636,7 +636,7 @@ def test_sizes_are_read_and_said_in_decimal_units():
 @pytest.fixture
 def stand_ins(site, archive, tmp_path, monkeypatch):
     """Small simulated movies, their gain and averages, under the names of EMPIAR-10025."""
-    deice.simulate("movies", 3, tmp_path / "world", size=(96, 96), frames=4)
+    deice.simulate("movies", 3, tmp_path / "world", size=(96, 96), frames=4, pixel_size=0.6575)
     deice.split(sorted((tmp_path / "world/movies").iterdir()), tmp_path / "split", gain=tmp_path / "world/gain.mrc")
     gain = np.asarray(deice.read(tmp_path / "world/gain.mrc"))
     deice.write(tmp_path / "flipped.mrc", gain[::-1].copy())
