@@ -20,11 +20,11 @@ class FilterParameters:
     cutoff
         lowpass: resolution in Å at which half is kept.
     strength
-        wiener: strength of the deconvolution.
+        wiener: strength of the deconvolution (deconvstrength elsewhere); 1.
     falloff
-        wiener: how fast the signal is taken to fall with frequency.
+        wiener: how fast the signal is taken to fall with frequency (snrfalloff elsewhere); 1.
     highpass
-        wiener: fraction of Nyquist below which the signal is taken to fade.
+        wiener: fraction of Nyquist below which the signal is taken to fade (highpassnyquist elsewhere); 0.02.
     defocus
         wiener: defocus in µm.
     convention
@@ -75,12 +75,22 @@ class TrainingParameters:
         Steps an input.
     seed
         Same seed, same result.
+    tilt_range
+        First and last tilt in degrees, -60,60, for isonet and missing_wedge; as the .tlt, .rawtlt or .mdoc file
+        beside each tomogram says, if not given.
     """
 
     recipe: Path | None = None
     minutes: float | None = None
     steps: int | None = None
     seed: int | None = None
+    tilt_range: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None
+
+    def settings(self) -> dict[str, Any]:
+        """What the recipe is to be told."""
+        from deice.io.tilts import parse_tilt_range
+
+        return vars(self) | {"tilt_range": parse_tilt_range(self.tilt_range) if self.tilt_range is not None else None}
 
 
 def denoise(
@@ -104,6 +114,7 @@ def denoise(
     Example: deice denoise halves/ -m run -o denoised
 
     Writes DIR/NAME.mrc for each input NAME; two halves give one output under their stem. Finished outputs are skipped.
+    A scheme trained on the input also leaves DIR/NAME.png, its central planes before and after, and DIR/runs/NAME.
     Extract particles from the raw data, never from denoised pictures.
 
     Parameters
@@ -113,7 +124,9 @@ def denoise(
     out
         Folder of the denoised files.
     model
-        A run's folder or a .safetensors model; gaussian, lowpass or wiener; or noise2void, trained on each input.
+        A run's folder, a .safetensors or .onnx model; gaussian, lowpass or wiener; or a scheme that
+        is trained on each input: noise2void, self2self, recorrupted, f2fd, isonet; on halves noise2noise,
+        missing_wedge.
     device
         auto, cpu or cuda.
     max_memory
@@ -145,16 +158,20 @@ def denoise(
 
     listen()
     if model is None:
-        raise RecipeFault("no model; expected -m RUN or a .safetensors file, gaussian, lowpass, wiener, or noise2void")
+        raise RecipeFault("no model; expected -m RUN, a .safetensors or .onnx file, gaussian, lowpass, wiener, "
+                          "or a scheme, as noise2void")
     conditions = Conditions(choose_device(device), precision, parse_bytes(max_memory) if max_memory else None, tile)
     files = expand(inputs)
     scenes = group(files)
-    if model not in SCHEMES and training != TrainingParameters():
-        raise RecipeFault(f"--recipe, --minutes, --steps and --seed train a scheme; {model} is trained already")
-    if model in SCHEMES and filters.named():
+    untrained = model.partition(":")[0] in SCHEMES
+    if not untrained and training != TrainingParameters():
+        raise RecipeFault("--recipe, --minutes, --steps, --seed and --tilt-range train a scheme; "
+                          f"{model} is trained already")
+    if untrained and filters.named():
         raise RecipeFault(f"{', '.join(filters.named())}: parameters of a classical filter; {model} has none of them")
-    if model in SCHEMES:
-        estimator = Untrained.of(model, training.recipe, out / "runs", device, vars(training))
+    if untrained:
+        estimator = Untrained.of(model, training.recipe, out / "runs", device, training.settings(),
+                                 conditions.max_memory)
     else:
         estimator = choose_estimator(model, filters.named())
     outcomes = []
@@ -163,5 +180,17 @@ def denoise(
                                      halves=denoised_halves, axes=axes,
                                      pixel_size=pixel_size, float16=float16):
             outcomes.append(outcome)
+            if outcome.state == "written" and model in SCHEMES:
+                picture_of(outcome, axes)
             bar.advance()
         finish(outcomes)
+
+
+def picture_of(outcome: Any, axes: str | None) -> None:
+    """DIR/NAME.png: the central planes of one scene before and after."""
+    from deice.io import read
+    from deice.report.before_after import write_before_after
+    from deice.scenes import open_views
+
+    before, after = open_views(outcome.scene, axes)[0], read(outcome.path, axes=axes)
+    write_before_after(outcome.path.with_suffix(".png"), before.views[0], after.views[0])

@@ -27,11 +27,13 @@ class Wiener:
     defocus: µm, underfocus positive; 0 for an image whose optics are to be left alone. strength, falloff:
     of the assumed signal-to-noise ratio. convention: what strength means: "tegunov" 10^(3·strength), as in
     tom_deconv; "isonet" 10^strength with 1e-6 added to the ratio, as in IsoNet and the programs that took
-    its port. highpass_nyquist: fraction of Nyquist. voltage: kV. spherical_aberration: mm.
+    its port. tom_deconv calls them deconvstrength and snrfalloff, and has highpassnyquist, phaseflipped and
+    phaseshift too. highpass_nyquist: fraction of Nyquist. voltage: kV. spherical_aberration: mm.
     amplitude_contrast: 0 to 1. phase_shift: degrees. phase_flipped: the phases were corrected already, use
     |ctf|.
 
-    The filter itself has no gain at zero frequency; the image's mean is kept nevertheless.
+    The filter itself has no gain at zero frequency; the image's mean is kept nevertheless. (IsoNet's port restores the
+    standard deviation as well: a factor, which this leaves out.)
     """
 
     defocus: float | None = None

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -33,6 +33,10 @@ class Self2Self:
     noisy_target: ClassVar[bool] = True
     masked: ClassVar[bool] = True
     random_estimate: ClassVar[bool] = True
+    usual: ClassVar[dict[str, Any]] = {
+        "net": {"name": "unet", "size": 48, "depth": 5, "widest": 48, "dropout": 0.7},
+        "training": {"optimiser": "adam", "lr": 1e-4, "weight_decay": 0.0},
+    }
 
     def __post_init__(self):
         if not 0 < self.p < 1 or self.mask not in MASKS:
