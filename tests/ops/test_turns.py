@@ -22,11 +22,19 @@ def test_all_eight_turns_of_a_square_are_reached():
     assert len(seen) == 8
 
 
-def test_a_volume_is_flipped_only():
+def test_a_volume_is_flipped_only_so_that_its_missing_wedge_stays_where_it_is():
     assert swappable_axes((8, 8, 8)) is None
-    cube = torch.arange(8.0).reshape(1, 1, 2, 2, 2).expand(256, 1, 2, 2, 2)
-    seen = {tuple(t.flatten().tolist()) for t in random_turns(cube, 3, None, generator(2))}
-    assert len(seen) == 8  # three axes flipped or not; a quarter turn would add more
+    tilts = torch.deg2rad(torch.tensor([-40.0, 60.0]))  # the outermost, whose Fourier lines bound the wedge
+    z, y, x = torch.meshgrid(*[torch.arange(-4.0, 5)] * 3, indexing="ij")
+    measured = (z * tilts[0].cos() >= x * tilts[0].sin()) == (z * tilts[1].cos() <= x * tilts[1].sin())
+    assert not torch.equal(measured, measured.flip(0))
+    volume = torch.stack([measured.float(), x, y, z])[None].expand(256, 4, 9, 9, 9)
+    seen = set()
+    for turned in random_turns(volume, 3, None, generator(2)):
+        # where a coefficient lands, it must have been measured or not as the place says; (0, 0) is on every line
+        assert torch.equal(turned[0], volume[0, 0])
+        seen.add(tuple(turned[1:, 0, 0, 0].tolist()))
+    assert len(seen) == 4
 
 
 def test_oblong_windows_are_not_swapped():

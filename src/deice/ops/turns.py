@@ -1,12 +1,18 @@
-"""Flips and quarter turns of the trailing axes, only between axes that may be swapped.
+"""Flips and quarter turns of the trailing axes, only those that leave the physics as it is.
 
-A tomogram's axes are not equal (the missing wedge lies in the x-z plane), so by default its axes are flipped only.
+Pictures may be flipped along both axes and turned by quarters: neither the specimen nor the noise of a camera knows a
+direction (astigmatism and drift do, but differ from picture to picture). A tomogram's axes are not equal: its missing
+wedge lies in the x-z plane about the y axis. No quarter turn, then, as each would lay the wedge elsewhere; and z is
+flipped only together with x, because a flip of one alone turns a tilt range of -40 to 60 degrees into one of -60 to 40.
+Mirror images of molecules are shown on purpose: their denoising is the same.
 """
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+
+FLIPPED_TOGETHER = {2: ((-2,), (-1,)), 3: ((-2,), (-3, -1))}
 
 
 def swappable_axes(window: Sequence[int]) -> tuple[int, int] | None:
@@ -15,16 +21,17 @@ def swappable_axes(window: Sequence[int]) -> tuple[int, int] | None:
 
 
 def random_turns(views: Tensor, axes: int, swap: tuple[int, int] | None, generator: torch.Generator) -> Tensor:
-    """Flip each trailing axis and swap the pair `swap`, each with probability 1/2, sample by sample.
+    """Flip trailing axes and swap the pair `swap`, each with probability 1/2, sample by sample.
 
     `views` (b, v, *space): the views of one sample are turned alike. Returns a new tensor.
     """
-    choices = torch.rand((views.shape[0], axes + 1), generator=generator, device=generator.device).cpu() < 0.5
+    groups = FLIPPED_TOGETHER[axes]
+    choices = torch.rand((views.shape[0], len(groups) + 1), generator=generator, device=generator.device).cpu() < 0.5
     turned = torch.empty_like(views)
-    for sample, choice in enumerate(choices.tolist()):
+    for sample, (swapped, *flipped) in enumerate(choices.roll(1, 1).tolist()):
         view = views[sample]
-        if swap is not None and choice[axes]:
+        if swap is not None and swapped:
             view = view.transpose(*swap)
-        flips = [axis - axes for axis in range(axes) if choice[axis]]
+        flips = [axis for group, chosen in zip(groups, flipped) if chosen for axis in group]
         turned[sample] = view.flip(flips) if flips else view
     return turned
