@@ -54,3 +54,12 @@ def test_classical_filters_through_the_same_door(axes):
     truth, noisy = views(SHAPES[axes], count=1, seed=90)
     denoised = np.asarray(denoise(noisy[0], "gaussian", sigma_pixels=1.5))
     assert error(denoised, truth) < 0.7 * error(noisy[0], truth)
+
+
+@pytest.mark.parametrize(("axes", "mask"), [(2, "points"), (3, "blocks")])
+def test_self2self(axes, mask):
+    truth, noisy = views(SHAPES[axes], count=1, noise=0.8, seed=100)
+    scheme = {"name": "self2self", "mask": mask, "volumetric_scale_factor": 2, "predict_N_times": 8}
+    recipe = SMALL[axes] | {"scheme": scheme, "net": SMALL[axes]["net"] | {"dropout": 0.2}}
+    model = train([noisy], recipe=recipe, steps=60, lr=3e-3, precision="fp32")
+    assert error(np.asarray(denoise(noisy, model)), truth) < 0.6 * error(noisy[0], truth)
