@@ -8,6 +8,7 @@ from deice.errors import RecipeFault
 from deice.recipe import Recipe, name_of
 from deice.schemes import Supervised
 from deice.sources import Source
+from deice.stream import make_order
 
 log = logging.getLogger(__name__)
 
@@ -15,6 +16,7 @@ log = logging.getLogger(__name__)
 def check(recipe: Recipe, sources: Sequence[Source]) -> None:
     """RecipeFault for what is impossible together; a warning of a loss that noisy targets mislead."""
     _check_axes(recipe, sources)
+    make_order(recipe.data.order, sources, recipe.data.window, recipe.training.batch, recipe.training.seed)
     _check_loss(recipe)
     _check_greys(recipe)
     _check_coarse(recipe, sources)

@@ -76,8 +76,8 @@ def _cut_metrics(path: Path, step: int) -> None:
 
 def kept_models(folder: Path) -> list[tuple[int, Path]]:
     """The models of single validations in the folder of a run, as (step, file), oldest first."""
-    found = (folder / MODELS).glob("step_*.safetensors")
-    return sorted((int(path.stem.removeprefix("step_")), path) for path in found)
+    found = {path: path.stem.removeprefix("step_") for path in (folder / MODELS).glob("step_*.safetensors")}
+    return sorted((int(step), path) for path, step in found.items() if step.isdecimal())
 
 
 def _drop(paths: Iterable[Path]) -> None:

@@ -28,7 +28,7 @@ from deice.recipe import Recipe, Training, completed, from_table, merged, to_tab
 from deice.runs import Run, Step, prepare_folder, record
 from deice.schedules import octaves
 from deice.sources import Source, fit_window, split_sources
-from deice.stream import Order, RandomOrder, Stream, make_order, steps_per_epoch
+from deice.stream import RandomOrder, Stream, make_order, steps_per_epoch
 
 LOG_EVERY = 10  # steps between looks at the loss: each look waits for the GPU
 VALIDATION_BYTES = 1 << 26  # at most so much memory for the fixed validation windows
@@ -93,13 +93,12 @@ def loop(plan: Run, learner: Learner, training: Sequence, validation: Sequence) 
     """Steps until the recipe's end; the best model by validation is kept, the state saved now and then."""
     recipe, settings = plan.recipe, plan.recipe.training
     count = settings.batch * settings.accumulate
-    order = make_order(recipe.data.order, training, recipe.data.window, count, settings.seed)
     epoch = steps_per_epoch(training, recipe.data.window, count)
     total = _total_steps(settings, epoch)
     every = settings.validate_every or max(50, epoch // 10)
     judged = validation_batches(plan, validation)
     clock = _Clock(learner.seconds)
-    batches = _batches(plan, learner, training, order, lambda: _fraction(learner, settings, total, clock))
+    batches = _batches(plan, learner, training, lambda: _fraction(learner, settings, total, clock))
     losses: list[Judged] = []
     try:
         while not _finished(learner, settings, total, clock):
@@ -128,13 +127,14 @@ def loop(plan: Run, learner: Learner, training: Sequence, validation: Sequence) 
 
 
 def _batches(
-    plan: Run, learner: Learner, sources: Sequence[Source], order: Order, fraction: Callable[[], float]
+    plan: Run, learner: Learner, sources: Sequence[Source], fraction: Callable[[], float]
 ) -> Generator[Tensor]:
     """Windows (b, v, *window) from the learner's step on: of the sources, or of what the scheme makes of them."""
+    data, settings = plan.recipe.data, plan.recipe.training
     if not getattr(plan.recipe.scheme, "refresh", 0):
-        settings = plan.recipe.training
         return coarse_to_fine(sources, plan.recipe, plan.device, position=lambda: learner.step,
                               level=lambda: octaves(fraction(), settings.coarse, settings.coarse_share))
+    order = make_order(data.order, sources, data.window, settings.batch * settings.accumulate, settings.seed)
     return prepared_batches(_prepared(plan, sources, plan.recipe.training.seed), order, learner.step,
                             lambda epoch: learner.net_of_epoch(epoch, plan.precision))
 

@@ -7,7 +7,7 @@ from worlds_for_tests import views
 
 from deice import write
 from deice.cli import run
-from deice.nets import describe
+from deice.nets import SHOWN
 from deice.recipe import read_recipe
 
 TOY = ["--steps", "10", "--net", "unet:size=2,depth=1", "--patch", "16", "--batch", "2", "--precision", "fp32"]
@@ -26,7 +26,7 @@ def test_nets_are_listed_with_what_they_cost(capsys):
     said = capsys.readouterr()
     head, *rows = said.out.splitlines()
     assert head.split()[0] == "--net"
-    assert [row.split()[0] for row in rows] == [facts.flag for facts in describe()]
+    assert [row.split()[0].split(":")[0] for row in rows] == [name for name, _ in SHOWN]
     assert rows[0].split() == ["residual_cnn", "93,089", "25", "92,736"]
 
 
@@ -47,6 +47,7 @@ def test_a_sum_of_losses_and_the_curves_for_tensorboard(halves, tmp_path, capsys
     [(["-o", "OUT", "--loss", "mse+0.1*furier"], "did you mean 'fourier'"),
      (["-o", "OUT", "--loss", "mse+-1*l1"], "the weight of l1 is '-1'"),
      (["-o", "OUT", "--loss", "l1+ssim", "--scheme", "noise2void"], "loss ssim judges whole windows"),
+     (["-o", "OUT", "--order", "randm"], "order is 'randm'; expected one of random, window"),
      ([], "no -o; expected the folder of the run"),
      (["-o", "OUT", "--net", "lists"], "net is 'lists'; expected one of")],
 )
