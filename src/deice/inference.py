@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 LARGEST_TILE = {("cpu", 2): 1024, ("cpu", 3): 160, ("cuda", 2): 4096, ("cuda", 3): 320}  # core and halo, per axis
 BLEND = 16  # pixels over which neighbouring tiles fade into each other
 FILTER_BYTES = 40  # a pixel, measured: the image, its transform and what turns one into the other
+DRAWN_AT_ONCE = 10  # windows of a random estimate
 CONVOLUTION_WORKSPACE = 2.0  # measured: what convolutions hold beside their inputs and outputs
 
 
@@ -208,7 +209,7 @@ def _estimate_tile(
 
     def net(pictures: Tensor) -> Tensor:
         answers = []
-        for picture in pictures.split(1):  # one view at a time: half the memory of both
+        for picture in pictures.split(at_once(tile, model, conditions)):
             with autocast(conditions.device, precision):
                 answers.append(model.module(put(picture)).float())
         return torch.cat(answers)
@@ -217,6 +218,14 @@ def _estimate_tile(
         estimate = model.scheme.estimate(net, batch)
     answers = core_of(estimate, tile)[0].cpu().numpy()
     return sum(affine.undo(answer) for affine, answer in zip(affines, answers)) / np.float32(len(answers))
+
+
+def at_once(tile: Sequence[Span], model: Model, conditions: Conditions) -> int:
+    """Pictures in the network together: one, for the memory's sake; on a GPU more of what has small windows."""
+    if not model.draws or conditions.device.type != "cuda":
+        return 1
+    budget = memory_left(conditions.device, conditions.max_memory)
+    return min(DRAWN_AT_ONCE, max(1, budget // tile_bytes([len(span.weight) for span in tile], model, 1)))
 
 
 def choose_cores(shape: Sequence[int], model: Model, views: int, conditions: Conditions) -> list[int]:
