@@ -7,12 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from worlds_for_tests import views
 
 import deice
+from deice.checkpoint import Model, load_model
 from deice.cli import run
 from deice.image import Geometry
-from deice.recipe import read_recipe, read_table, to_table
+from deice.recipe import completed, from_table, read_recipe, read_table, to_table
+from deice.weight_dumps import Layout, write_dumps
 
 ROOT = Path(__file__).resolve().parents[1]
 GUIDES = ("docs/micrographs.md", "docs/tomograms.md")
@@ -67,8 +70,21 @@ def test_the_commands_of_a_guide_run_one_after_the_other(page, desk, capsys):
     assert (desk / "report.html").stat().st_size > 10_000
 
 
+def test_the_commands_on_export_run(desk, capsys):
+    pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
+    deice.split(sorted((desk / "movies").iterdir()), "halves", gain="gain.mrc")
+    recipe = completed(from_table({"net": {"name": "residual_cnn"}}), 2)
+    model = Model(recipe.network.build(2), 2, None, recipe, {})
+    write_dumps(desk / "saved_models" / "n2n_real" / "epoch_0009", model, Layout("c", mirrored=True))
+    (desk / "saved_models" / "n2n_real" / "epoch_0009" / "deice.json").unlink()  # theirs says nothing
+    run_all(commands("docs/export.md", "<!-- executed -->\n```bash"), capsys)
+    assert len(list(desk.glob("denoised*/*.mrc"))) == 6
+    again = load_model("again.safetensors").module.state_dict()
+    assert all(torch.equal(value, again[name]) for name, value in model.module.state_dict().items())
+
+
 def test_every_block_of_a_guide_is_executed():
-    for page in GUIDES:
+    for page in (*GUIDES, "docs/export.md"):
         text = (ROOT / page).read_text()
         assert text.count("```bash") == text.count("<!-- executed -->\n```bash")
 
