@@ -52,6 +52,11 @@ class Model:
         return getattr(self.scheme, "random_estimate", False)
 
     @property
+    def segments(self) -> bool:
+        """Whether the estimate is a probability and not a picture in the input's grey values."""
+        return getattr(self.scheme, "gives_probability", False)
+
+    @property
     def halo(self) -> int:
         """How far around a tile's core the network must see: what a random estimate depends on is its window."""
         return 0 if self.draws else self.net.halo

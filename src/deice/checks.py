@@ -30,6 +30,7 @@ def _check_axes(recipe: Recipe, sources: Sequence[Source]) -> None:
 
 def _check_loss(recipe: Recipe) -> None:
     scheme, criterion = recipe.scheme, recipe.criterion
+    criterion.expect_labels(getattr(scheme, "gives_probability", False))
     if scheme.masked:
         criterion.refuse_masks()
     if scheme.noisy_target:
@@ -40,6 +41,9 @@ def _check_loss(recipe: Recipe) -> None:
 
 def _check_greys(recipe: Recipe) -> None:
     scheme, settings = recipe.scheme, recipe.training
+    if getattr(scheme, "gives_probability", False) and (settings.contrast or settings.brightness):
+        raise RecipeFault(f"contrast {settings.contrast} and brightness {settings.brightness}: the last view of "
+                          f"{name_of(scheme)} holds labels, which have no grey scale; expected 0 and 0")
     if getattr(scheme, "tilted", False) and (settings.contrast or settings.brightness):
         raise RecipeFault(f"contrast {settings.contrast} and brightness {settings.brightness}: the views of "
                           f"{name_of(scheme)} hold its missing wedge, which has no grey scale; expected 0 and 0")
@@ -50,7 +54,8 @@ def _check_greys(recipe: Recipe) -> None:
 
 def _check_coarse(recipe: Recipe, sources: Sequence[Source]) -> None:
     scheme, coarse = recipe.scheme, recipe.training.coarse
-    if coarse and (getattr(scheme, "tilted", False) or getattr(scheme, "refresh", 0)):
+    whole = ("tilted", "refresh", "gives_probability")
+    if coarse and any(getattr(scheme, name, False) for name in whole):
         raise RecipeFault(f"coarse = {coarse}: {name_of(scheme)} learns at full resolution only; expected 0")
     if coarse:
         coarse_window(sources, recipe.data.window, recipe.network.stride, coarse)

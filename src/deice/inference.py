@@ -74,9 +74,15 @@ def choose_estimator(model: Any, parameters: Mapping[str, Any]) -> Model | Filte
             raise RecipeFault(f"{model}: {error}; give its parameters") from error
     if parameters:
         raise RecipeFault(f"{', '.join(parameters)}: parameters of a filter, but {model} is a model; leave them out")
-    if not isinstance(model, str | Path):
-        return model
-    return load_onnx(Path(model)) if str(model).endswith(".onnx") else load_model(model)
+    estimator = load_estimator(model) if isinstance(model, str | Path) else model
+    if isinstance(estimator, Model) and estimator.segments:
+        raise RecipeFault(f"{name_of(estimator.scheme)}: a model that segments and does not denoise; use deice segment")
+    return estimator
+
+
+def load_estimator(path: Path | str) -> Model:
+    """A model from a run's folder, a .safetensors or an .onnx file."""
+    return load_onnx(Path(path)) if str(path).endswith(".onnx") else load_model(path)
 
 
 def describe(estimator: Model | Filter) -> str:
@@ -125,9 +131,8 @@ class _Stacked:
 
 
 def denoise_into(canvas: np.ndarray, image: Image, estimator: Model | Filter, conditions: Conditions) -> None:
-    """Add the denoised `image` to `canvas` (*space), which must hold zeros."""
-    views = [image.views[i] for i in range(image.views.shape[0])]
-    found = [_checked(view) for view in views]
+    """Add the denoised `image` to `canvas` (*space), which must hold zeros; of a model that segments, its probability."""
+    views, found = checked_views(image)
     if isinstance(estimator, Model):
         _by_tiles(canvas, views, found, image, estimator, conditions)
         return
@@ -139,6 +144,12 @@ def denoise_into(canvas: np.ndarray, image: Image, estimator: Model | Filter, co
     for view, numbers in zip(views, found):
         mean += replace_not_finite(np.asarray(view), numbers.mean) / np.float32(len(views))
     canvas[...] = estimator.apply(torch.from_numpy(mean).to(conditions.device), image.pixel_size).cpu().numpy()
+
+
+def checked_views(image: Image) -> tuple[list[Any], list[Statistics]]:
+    """Each view (*space) of `image`, and its statistics; UserError for one that is empty or does not vary."""
+    views = [image.views[i] for i in range(image.views.shape[0])]
+    return views, [_checked(view) for view in views]
 
 
 def _checked(view: Any) -> Statistics:
@@ -201,7 +212,7 @@ def _affines(model: Model, views: list[Any], found: list[Statistics]) -> list[Af
 def _estimate_tile(
     views: list[Any], affines: list[Affine], tile: Sequence[Span], model: Model, conditions: Conditions
 ) -> np.ndarray:
-    """The core of one tile in grey values: the mean of the denoised views."""
+    """The core of one tile in grey values, or of probability: the mean over the views."""
     grey = (replace_not_finite(read_tile(view, tile), affine.offset) for view, affine in zip(views, affines))
     normalised = np.stack([affine.apply(block) for block, affine in zip(grey, affines)])
     batch = torch.from_numpy(normalised)[None].to(conditions.device)
@@ -217,6 +228,8 @@ def _estimate_tile(
     with drawing_for(tile, model.module, conditions.device) if model.draws else nullcontext():
         estimate = model.scheme.estimate(net, batch)
     answers = core_of(estimate, tile)[0].cpu().numpy()
+    if model.segments:
+        return answers.mean(0)
     return sum(affine.undo(answer) for affine, answer in zip(affines, answers)) / np.float32(len(answers))
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from deice.errors import RecipeFault
 from deice.ops.fourier import conjugate_weight, half_transform
+from deice.ops.label_losses import LABEL_LOSSES
 from deice.ops.local import gaussian_means
 
 CHARBONNIER = 1e-3  # where the Charbonnier loss turns from a parabola into a straight line
@@ -133,6 +134,7 @@ LOSSES: dict[str, Loss] = {
     "mse": mse, "l1": l1, "charbonnier": charbonnier, "l2": l2,
     "fourier": fourier, "ssim": ssim, "gradient": gradient, "multiscale": multiscale,
 }
+KNOWN: dict[str, Loss] = LOSSES | LABEL_LOSSES
 WHOLE = ("fourier", "ssim", "gradient", "multiscale")  # judge pixels together, so they honour no weight
 BIASED = {
     "l1": "its minimum is the median of the targets, not their mean",
@@ -166,7 +168,7 @@ def mean_of(found: Sequence[Judged]) -> Judged:
 
 @dataclass(frozen=True)
 class Criterion:
-    """A weighted sum of losses, written as "mse+0.1*fourier"."""
+    """A weighted sum of losses, written as "mse+0.1*fourier"; of labels, as "bce+dice"."""
 
     terms: tuple[tuple[str, float], ...]
 
@@ -187,12 +189,20 @@ class Criterion:
         """Judge `answer` by `target`, both (b, c, *space); `weight` of the same shape, where only part is judged."""
         judged = Judged(answer.new_zeros(()), {})
         for name, share in self.terms:
-            judged = judged.plus(name, share, LOSSES[name](answer, target, weight))
+            judged = judged.plus(name, share, KNOWN[name](answer, target, weight))
         return judged
 
     def biased(self) -> dict[str, str]:
         """The terms that are biased under noisy targets, and why."""
         return {name: BIASED[name] for name, _ in self.terms if name in BIASED}
+
+    def expect_labels(self, labels: bool) -> None:
+        """RecipeFault if a term is a loss of labels and grey values are learnt, or the other way about."""
+        wanted, other = (LABEL_LOSSES, LOSSES) if labels else (LOSSES, LABEL_LOSSES)
+        for name, _ in self.terms:
+            if name in other:
+                raise RecipeFault(f"loss {name} judges {'grey values' if labels else 'labels'}, but the scheme learns "
+                                  f"{'labels' if labels else 'grey values'}; expected {', '.join(wanted)}")
 
     def refuse_masks(self) -> None:
         """RecipeFault if a term cannot judge a part of the answer only, as a scheme with blind spots asks."""
@@ -205,10 +215,10 @@ def _term(part: str, text: str) -> tuple[str, float]:
     """(name, weight) of one term of `text`."""
     weight, _, name = part.rpartition("*")
     name = name.strip()
-    if name not in LOSSES:
-        near = get_close_matches(name, LOSSES, n=1, cutoff=0.4)
+    if name not in KNOWN:
+        near = get_close_matches(name, KNOWN, n=1, cutoff=0.4)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise RecipeFault(f"loss is {text!r}: {name!r} is no loss; expected names among {', '.join(LOSSES)} joined by "
+        raise RecipeFault(f"loss is {text!r}: {name!r} is no loss; expected names among {', '.join(KNOWN)} joined by "
                           f"+, as mse+0.1*fourier{hint}")
     try:
         value = float(weight) if "*" in part else 1.0
@@ -216,7 +226,7 @@ def _term(part: str, text: str) -> tuple[str, float]:
         value = math.nan
     if not 0 < value < math.inf:
         raise RecipeFault(f"loss is {text!r}: the weight of {name} is {weight.strip()!r}; expected a number above 0, "
-                          f"as 0.1*{name} (losses: {', '.join(LOSSES)})")
+                          f"as 0.1*{name} (losses: {', '.join(KNOWN)})")
     return name, value
 
 

@@ -20,7 +20,7 @@ from deice.ops.wedge import ramps
 from deice.recipe import Data, name_of
 from deice.scenes import expand, group, match, open_views
 from deice.schemes import Noise2Noise, Noise2Void, Recorrupted, Scheme, Supervised
-from deice.sources import Source, packed_source, source_of
+from deice.sources import Source, holds_label, packed_source, source_of, with_labels
 
 log = logging.getLogger(__name__)
 LOOKED_AT = 5  # sources whose noise is measured
@@ -45,7 +45,10 @@ def open_for_training(inputs: Sequence[Any], target: Any, scheme: Scheme, data: 
 
     Raises UserError (PairFault, FileFault, RecipeFault) for views that are missing or do not belong together.
     """
-    if target is not None:
+    labelled = getattr(scheme, "gives_probability", False)
+    if labelled and (target is None or _packed_folder(inputs) is not None):
+        raise RecipeFault(f"{name_of(scheme)} learns from labels; expected a folder of label volumes by --target")
+    if target is not None and not labelled:
         scheme = _directed(scheme)
     if isinstance(scheme, Supervised):
         scheme = _with_suitable_noise(scheme, data.normaliser)
@@ -63,11 +66,22 @@ def open_for_training(inputs: Sequence[Any], target: Any, scheme: Scheme, data: 
                             "views of each scene: give both halves, a --target, or use noise2void")
     if getattr(scheme, "tilted", False):
         sources = [_with_ramps(source, file, data.tilt_range) for source, (_, _, file) in zip(sources, named)]
+    if labelled:
+        sources = _labelled(sources, scheme)
     if isinstance(scheme, Noise2Void):
         _warn_of_correlated_noise(sources, scheme)
     if isinstance(scheme, Recorrupted):
         _warn_of_missing_noise(sources, scheme)
     return Opened(sources, [], scheme, _common_axes(sources), _common_pixel_size(named))
+
+
+def _labelled(sources: Sequence[Source], scheme: Any) -> list[Source]:
+    """The sources with the last view as labels; RecipeFault where none of those that the scheme asks for occurs."""
+    found = [with_labels(source) for source in sources]
+    if not any(holds_label(source, scheme.labels) for source in found):
+        raise RecipeFault(f"no voxel of any target has one of the labels {list(scheme.labels)}; expected them in "
+                          "the targets: name others by --scheme segmentation:labels=2, several in a recipe")
+    return found
 
 
 def _directed(scheme: Scheme) -> Scheme:

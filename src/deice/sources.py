@@ -11,6 +11,7 @@ import numpy as np
 from deice.errors import PairFault, RecipeFault, UserError
 from deice.image import Image
 from deice.ops.normalise import NORMALISERS, SAMPLE, Affine, replace_not_finite, statistics
+from deice.ops.tiles import blocks
 
 log = logging.getLogger(__name__)
 SPREAD = 64
@@ -97,6 +98,21 @@ def _is_constant(volume: Any, axis: int, index: int) -> bool:
     cut[axis] = slice(index, index + 1)
     values = np.asarray(volume[tuple(cut)])
     return bool((~np.isfinite(values) | (values == values.flat[0])).all())
+
+
+def with_labels(source: Source) -> Source:
+    """`source` whose last view holds labels: whole numbers, which are not normalised. RecipeFault for others."""
+    some = np.asarray(source.views[-1][next(blocks(source.views[-1].shape))])
+    if some.dtype.kind == "f" and not np.array_equal(some, np.rint(some)):
+        raise RecipeFault(f"{source.name}: the target holds {some.ravel()[np.argmax(some != np.rint(some))]:.4g}; expected "
+                          "labels, which are whole numbers: give the folder of label volumes by --target")
+    return replace(source, affines=(*source.affines[:-1], Affine()))
+
+
+def holds_label(source: Source, labels: Sequence[int]) -> bool:
+    """Whether one of `labels` occurs in the last view of `source`."""
+    view = source.views[-1]
+    return any(np.isin(np.asarray(view[block]), labels).any() for block in blocks(view.shape))
 
 
 def packed_source(name: str, views: Sequence[Any]) -> Source:

@@ -5,7 +5,8 @@ only by three questions. The networks it meets are arguments: (b, 1, *space) →
 
 A scheme that needs whole scenes, or an outer loop around training, also answers `Preparing`. One whose estimate is
 random says `random_estimate = True`: then dropout stays on while it denoises, tiles are as large as the training's
-windows, and what it draws from torch's own generator is a function of the tile.
+windows, and what it draws from torch's own generator is a function of the tile. One that learns labels says
+`gives_probability = True`: its last view is not normalised, and its estimate is no picture in grey values.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from deice.schemes.missing_wedge import MissingWedge
 from deice.schemes.noise2noise import Noise2Noise
 from deice.schemes.noise2void import Noise2Void
 from deice.schemes.recorrupted import Recorrupted
+from deice.schemes.segmentation import Segmentation
 from deice.schemes.self2self import Self2Self
 from deice.schemes.supervised import Supervised
 from deice.schemes.task import Task
@@ -100,6 +102,7 @@ SCHEMES: dict[str, type[Scheme]] = {
     "noise2noise": Noise2Noise,
     "noise2void": Noise2Void,
     "recorrupted": Recorrupted,
+    "segmentation": Segmentation,
     "self2self": Self2Self,
     "supervised": Supervised,
 }
