@@ -63,3 +63,18 @@ def test_self2self(axes, mask):
     recipe = SMALL[axes] | {"scheme": scheme, "net": SMALL[axes]["net"] | {"dropout": 0.2}}
     model = train([noisy], recipe=recipe, steps=60, lr=3e-3, precision="fp32")
     assert error(np.asarray(denoise(noisy, model)), truth) < 0.6 * error(noisy[0], truth)
+
+
+def test_recorrupted_of_one_volume_comes_near_to_two_halves():
+    """Coloured noise, white along y: what blind spots keep, this takes off, though there is one volume only."""
+    truth = structure(SHAPES[3], seed=95)
+    z, x = (np.fft.fftfreq(size) for size in (SHAPES[3][0], SHAPES[3][2]))
+    ramp = np.sqrt(z[:, None, None] ** 2 + x[None, None] ** 2)  # of amplitude
+    white = np.random.default_rng(96).normal(size=(3, *SHAPES[3]))
+    coloured = np.fft.ifftn(np.fft.fftn(white, axes=(1, 3)) * ramp, axes=(1, 3)).real
+    volumes = (truth + 1.5 * coloured / coloured.std()).astype(np.float32)
+    alone = trained(3, {"name": "recorrupted"}, [volumes[:1]], steps=200)
+    halves = trained(3, {"name": "noise2noise"}, [volumes[1:]], steps=200)
+    found = error(np.asarray(denoise(volumes[0], alone)), truth)
+    assert found < 0.2 * error(volumes[0], truth)
+    assert found < 1.3 * error(np.asarray(denoise(volumes[0], halves)), truth)
