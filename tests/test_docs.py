@@ -49,6 +49,10 @@ def desk(tmp_path, monkeypatch) -> Path:
     deice.write(tmp_path / "lone.mrc", views((16, 32, 32), count=1)[1][0], voxel)
     deice.write(tmp_path / "micrograph.mrc", views((64, 64), count=1)[1][0], voxel)
     deice.write(tmp_path / "tomogram.mrc", views((16, 32, 32), count=1)[1][0], voxel)
+    for name in ("rec_0", "rec_1", "lone"):
+        tilts = tmp_path / "tilts" / f"{name}.tlt"
+        tilts.parent.mkdir(exist_ok=True)
+        tilts.write_text("-60\n0\n60\n")
     (tmp_path / "toy.toml").write_text('[data]\nwindow = [16]\n[net]\nname = "unet"\nsize = 2\ndepth = 1\n')
     monkeypatch.chdir(tmp_path)
     return tmp_path

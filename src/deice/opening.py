@@ -16,7 +16,7 @@ from deice.io.tilts import tilt_range_beside
 from deice.ops.noise import neighbour_correlation
 from deice.ops.normalise import Affine
 from deice.ops.slab_noise import noise_spectrum
-from deice.ops.wedge import ramps
+from deice.ops.wedge import power_in_wedge, ramps
 from deice.recipe import Data, name_of
 from deice.scenes import expand, group, match, open_views
 from deice.schemes import Noise2Noise, Noise2Void, Recorrupted, Scheme, Supervised
@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 LOOKED_AT = 5  # sources whose noise is measured
 NOTABLE_CORRELATION = 0.05  # of neighbouring pixels' noise: what blind spots would learn of it as signal
 NOTABLE_NOISE = 0.05  # of the power: less than that leaves nothing to recorrupt with
+FILLED = 0.4  # of the power that was measured: more in the missing wedge is not what a reconstruction has
+MIRRORED = 1.5  # so much less power in the mirrored wedge speaks for it
 CROP = {2: 1024, 3: 96}  # pixels along each axis that are measured
 
 
@@ -164,8 +166,28 @@ def _with_ramps(source: Source, file: Path | None, given: tuple[float, ...] | No
     if found is None:
         raise RecipeFault(f"{source.name}: its tilt range is not known; expected {source.name}.tlt, .rawtlt or .mdoc "
                           "beside it, or --tilt-range, as -60,60")
+    _say_if_filled(source, found)
     views = (*source.views, *ramps(found, source.views[0].shape))
     return replace(source, views=views, affines=(*source.affines, Affine(), Affine()))
+
+
+def _say_if_filled(source: Source, tilt_range: tuple[float, ...]) -> None:
+    """Warn of a wedge that is not empty, or less so when mirrored: the range, its sign or the tilt axis differs."""
+    crop = torch.from_numpy(_middle(source))
+    first, last = tilt_range
+    here, mirrored = (power_in_wedge(crop, ends) for ends in ((first, last), (-last, -first)))
+    if here > FILLED or here > MIRRORED * mirrored:
+        advice = (f"tilts from {-last:g} to {-first:g} leave {100 * mirrored:.0f} %: swap the signs"
+                  if here > MIRRORED * mirrored else "expected few: check the range, and that the tilt axis is y")
+        log.warning("%s: the wedge that tilts from %g to %g degrees leave out holds %.0f %% of the power elsewhere; %s",
+                    source.name, first, last, 100 * here, advice)
+
+
+def _middle(source: Source) -> np.ndarray:
+    """The middle of the first view, normalised, at most CROP along each axis."""
+    size = [min(CROP[len(source.region)], stop - start) for start, stop in source.region]
+    origin = [(start + stop - n) // 2 for n, (start, stop) in zip(size, source.region)]
+    return source.read(origin, size)[0]
 
 
 def _common_axes(sources: Sequence[Source]) -> int:
@@ -193,13 +215,7 @@ def _common_pixel_size(named: Sequence[tuple[str, list[Image], Path | None]]) ->
 
 def _warn_of_correlated_noise(sources: Sequence[Source], scheme: Noise2Void) -> None:
     """Blind spots assume that noise is independent from pixel to pixel; say so where it is not."""
-    found = []
-    for source in sources[:LOOKED_AT]:
-        size = CROP[len(source.region)]
-        middle = [max(0, (stop - size) // 2) for _, stop in source.region]
-        crop = source.read(middle, [min(size, stop) for _, stop in source.region])[0]
-        found.append(neighbour_correlation(torch.from_numpy(crop)))
-    correlation = np.array(found)
+    correlation = np.array([neighbour_correlation(torch.from_numpy(_middle(s))) for s in sources[:LOOKED_AT]])
     for axis in scheme.reaches():
         if -axis <= correlation.shape[1]:
             correlation[:, axis] = 0
@@ -216,9 +232,7 @@ def _warn_of_missing_noise(sources: Sequence[Source], scheme: Recorrupted) -> No
     for source in sources[:LOOKED_AT]:
         if len(source.region) != 3:
             continue
-        size = [min(CROP[3], stop - start) for start, stop in source.region]
-        middle = [(start + stop - n) // 2 for n, (start, stop) in zip(size, source.region)]
-        crop = torch.from_numpy(source.read(middle, size)[:1])
+        crop = torch.from_numpy(_middle(source))[None]
         share = float(noise_spectrum(crop, scheme.axis, scheme.noise_above).mean() / crop.var())
         if share < NOTABLE_NOISE:
             log.warning("%s: frequencies above %g along the tilt axis %s hold %.2g %% of its power: it was filtered, "

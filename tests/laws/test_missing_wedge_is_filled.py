@@ -97,3 +97,15 @@ def test_each_tomogram_brings_its_own_range(tmp_path, caplog):
     assert {"a: tilts from -60 to 60 degrees (a.rawtlt)", "b: tilts from -40 to 66 degrees (b.rawtlt)"} <= {
         record.message for record in caplog.records}  # fmt: skip
     assert model.recipe.data.window == (16, 16, 16)
+
+
+@pytest.mark.parametrize(("tilt_range", "said"), [
+    (TILTS, None), ([-50.0, 60.0], "%: swap the signs"), ([-20.0, 20.0], "check the range"),
+])
+def test_a_wedge_that_is_not_empty_is_said(tilt_range, said, caplog):
+    halves = np.stack([part(v, True) for v in np.random.default_rng(5).normal(size=(2, *SHAPE)).astype(np.float32)])
+    recipe = SMALL | {"scheme": {"name": "missing_wedge"}, "data": {"window": 16, "tilt_range": list(tilt_range)}}
+    train([halves], recipe=recipe, steps=1)
+    warned = [record.message for record in caplog.records if "leave out" in record.message]
+    assert len(warned) == (said is not None)
+    assert said is None or said in warned[0]

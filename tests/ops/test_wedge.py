@@ -6,7 +6,7 @@ import torch
 
 from deice.ops.fourier import frequency_radius, half_transform
 from deice.ops.tilts import Tilts
-from deice.ops.wedge import ends_of, measured, only, quarter_turns, ramps, turned
+from deice.ops.wedge import ends_of, measured, only, power_in_wedge, quarter_turns, ramps, turned
 
 RANGES = [(-60.0, 60.0), (-40.0, 65.0), (-20.0, 30.0), (10.0, 50.0)]
 
@@ -45,6 +45,8 @@ def test_the_sign_of_the_tilts_is_that_of_back_projection():
         shares[tilt_range] = float(power[inside].sum() / power[band].sum())
     assert shares[-20.0, 60.0] > 0.9
     assert shares[-60.0, 20.0] < 0.7
+    assert power_in_wedge(volume, (-20, 60)) < 0.1
+    assert power_in_wedge(volume, (-60, 20)) > 0.3
 
 
 @pytest.mark.parametrize("shape", [(16, 16, 16), (15, 15, 15)])

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deice.ops.fourier import from_half_transform, half_transform
+from deice.ops.fourier import frequency_radius, from_half_transform, half_transform, tapered
 
 ENDS = 2  # ramps beside a volume: the first and the last tilt
 Turn = tuple[tuple[int, ...], tuple[int, ...]]  # axes as they are taken, then the axes that are flipped
@@ -75,6 +75,19 @@ def measured(ends: Tensor, shape: Sequence[int]) -> Tensor:
 def only(volumes: Tensor, weight: Tensor) -> Tensor:
     """`volumes` (b, c, z, y, x) with each Fourier coefficient times `weight` (b, 1, z, y, half x)."""
     return from_half_transform(half_transform(volumes, 3) * weight, volumes.shape[-3:])
+
+
+def power_in_wedge(volume: Tensor, tilt_range: Sequence[float]) -> float:
+    """Mean power where tilts of this range (degrees) measured nothing of `volume` (z, y, x), over that where they did.
+
+    Between 0.1 and 0.4 cycles per pixel: near 0 if the range and its sign are right, about 1 where nothing is missing.
+    """
+    pair = torch.from_numpy(np.stack([ramp[...] for ramp in ramps(tilt_range, volume.shape)]))[None]
+    known = measured(ends_of(pair), volume.shape)[0, 0].bool()
+    power = half_transform(tapered(volume.double()), 3).abs().square()
+    radius = frequency_radius(volume.shape)
+    band = (radius > 0.1) & (radius < 0.4)
+    return float(power[band & ~known].mean() / power[band & known].mean())
 
 
 def quarter_turns(moving: bool = False) -> list[Turn]:
