@@ -174,10 +174,12 @@ def test_a_file_that_is_no_onnx_model_of_ours_is_one_line(tmp_path, run_folder, 
     assert "only denoises" in line
 
 
-def test_from_a_run_to_denoised_files_by_way_of_onnx(run_folder, tmp_path, capsys):
+def test_from_a_run_to_denoised_files_by_way_of_onnx(tmp_path, capsys):
     pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
     import deice
 
+    small, run_folder = untrained(ResidualCNN(depth=2, width=2), 2), tmp_path / "run.safetensors"
+    save_model(run_folder, small.module.state_dict(), small.recipe, 2, small.facts)
     for name, half in zip(("EVN", "ODD"), views((50, 70))[1]):
         deice.write(tmp_path / "halves" / f"m_{name}.mrc", half, deice.Geometry((2.5, 2.5, 2.5)))
     code, line = said(capsys, "export", run_folder, "-o", tmp_path / "m.onnx", "--json", tmp_path / "check.json")
@@ -301,7 +303,8 @@ def test_a_spoilt_dump_is_one_line_that_names_file_and_size(spoil, words, tmp_pa
 
 
 def test_what_dumps_do_not_say_must_be_said_and_not_against_what_they_say(tmp_path, run_folder, capsys):
-    folder, model = tmp_path / "dumps", tmp_path / "model.safetensors"
+    folder, model, a_folder = tmp_path / "dumps", tmp_path / "model.safetensors", tmp_path / "folder.onnx"
+    a_folder.mkdir()
     expected = [
         (["export", run_folder, "-o", folder], "give --order c or --order fortran"),
         (["export", run_folder, "-o", folder, "--order", "c", "--axes", 3], "--axes: said of weight dumps"),
@@ -312,6 +315,7 @@ def test_what_dumps_do_not_say_must_be_said_and_not_against_what_they_say(tmp_pa
         (["export", folder, "-o", model, "--order", "fortran"], "order is 'c', the command 'fortran'"),
         (["export", folder, "-o", model, "--net", "unet:size=3"], "net size is 2, the command 3"),
         (["export", folder, "-o", model, "--net", "unet:size=2", "--order", "c", "--axes", 2], None),
+        (["export", run_folder, "-o", a_folder], "a folder stands where the file should"),
         (["export", folder, "-o", tmp_path / "other", "--order", "c"], "would both be weight dumps"),
     ]
     for command, words in expected:

@@ -86,3 +86,18 @@ def test_the_baselines_run_on_the_gpu():
     assert smooth.device.type == "cuda"
     assert sigma > 0.5
     assert radial_wiener(noisy[0], truth).device.type == "cuda"
+
+
+def test_an_onnx_model_answers_the_same_whether_or_not_onnxruntime_can_use_the_gpu(tmp_path, caplog):
+    for package in ("onnxruntime", "onnxscript"):
+        pytest.importorskip(package, reason="the extra onnx is not installed")
+    from deice.onnx_model import CUDA as PROVIDER
+    from deice.onnx_model import export_onnx, load_onnx
+
+    model = train(pairs(), recipe=RECIPE, steps=20, device="cpu")
+    export_onnx(model, tmp_path / "model.onnx")
+    loaded, noisy = load_onnx(tmp_path / "model.onnx"), views((300, 200), seed=52)[1]
+    answers = [np.asarray(denoise(noisy, m, device=device, precision="fp32"))
+               for m, device in ((loaded, "cuda"), (model, "cpu"))]
+    assert np.abs(answers[0] - answers[1]).max() < 1e-3 * answers[1].std()
+    assert (loaded.module.session.get_providers()[0] == PROVIDER) != ("cannot use the GPU" in caplog.text)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from deice.checkpoint import Model, load_model, save_model
-from deice.errors import RecipeFault
+from deice.errors import FileFault, RecipeFault
 from deice.io import writable_folder
 from deice.nets import parameters
 from deice.onnx_model import export_onnx
@@ -28,6 +28,8 @@ def export(source: Path, out: Path, options: Mapping[str, Any]) -> dict[str, Any
     meaningless = set(options) - {"order", "mirrored"} if into_dumps else set(options)
     if meaningless and not from_dumps:
         raise RecipeFault(f"{_flags(meaningless)}: said of weight dumps, but {source} holds none; leave it out")
+    if not into_dumps and out.is_dir():
+        raise FileFault(out, "a folder stands where the file should; expected another name")
     model = _from_dumps(source, options) if from_dumps else load_model(source)
     writable_folder(out.parent)
     figures: dict[str, Any] = {"parameters": parameters(model.module)}

@@ -107,7 +107,10 @@ def load_onnx(path: Path) -> Model:
     metadata = net.session.get_modelmeta().custom_metadata_map
     if "deice" not in metadata:
         raise FileFault(path, "ONNX without deice's metadata; expected a model written by deice export")
-    recipe, axes, facts = from_metadata(metadata)
+    try:
+        recipe, axes, facts = from_metadata(metadata)
+    except (KeyError, ValueError) as error:
+        raise FileFault(path, f"its metadata is damaged ({error!r}); export the model again") from error
     return Model(net, axes, facts.get("pixel_size"), recipe, facts)
 
 
