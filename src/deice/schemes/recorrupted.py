@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -35,6 +35,7 @@ class Recorrupted:
     noisy_target: ClassVar[bool] = True
     masked: ClassVar[bool] = False
     volumes_only: ClassVar[bool] = True
+    usual: ClassVar[dict[str, Any]] = {"data": {"normaliser": "clipped"}}
 
     def __post_init__(self):
         if not self.strength > 0 or not 0 < self.noise_above < 0.5:
