@@ -19,6 +19,7 @@ _VERBS = {
     "simulate": "deice.worlds",
     "train": "deice.training",
     "denoise": "deice.inference",
+    "segment": "deice.membranes",
     "measure": "deice.judgement",
 }
 __all__ = [*_VERBS, "__version__"]

@@ -106,7 +106,7 @@ def _opened(image: Any, estimator: Model | Filter) -> Image:
     return Image(array if array.ndim == axes + 1 else array[None])
 
 
-def open_scene(scene: Scene, estimator: Model | Filter, axes: str | None = None) -> Image:
+def open_scene(scene: Scene, estimator: Model | Filter | None, axes: str | None = None) -> Image:
     """The views of a scene as one Image; a model of volumes reads three axes as a volume."""
     if axes is None and isinstance(estimator, Model) and estimator.axes == 3:
         axes = "zyx"
@@ -131,7 +131,7 @@ class _Stacked:
 
 
 def denoise_into(canvas: np.ndarray, image: Image, estimator: Model | Filter, conditions: Conditions) -> None:
-    """Add the denoised `image` to `canvas` (*space), which must hold zeros; of a model that segments, its probability."""
+    """Add the denoised `image` to `canvas` (*space), which must hold zeros; of a model that segments, probability."""
     views, found = checked_views(image)
     if isinstance(estimator, Model):
         _by_tiles(canvas, views, found, image, estimator, conditions)

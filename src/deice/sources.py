@@ -104,8 +104,9 @@ def with_labels(source: Source) -> Source:
     """`source` whose last view holds labels: whole numbers, which are not normalised. RecipeFault for others."""
     some = np.asarray(source.views[-1][next(blocks(source.views[-1].shape))])
     if some.dtype.kind == "f" and not np.array_equal(some, np.rint(some)):
-        raise RecipeFault(f"{source.name}: the target holds {some.ravel()[np.argmax(some != np.rint(some))]:.4g}; expected "
-                          "labels, which are whole numbers: give the folder of label volumes by --target")
+        broken = some[some != np.rint(some)][0]
+        raise RecipeFault(f"{source.name}: the target holds {broken:.4g}; expected labels, which are whole numbers: "
+                          "give the folder of label volumes by --target")
     return replace(source, affines=(*source.affines[:-1], Affine()))
 
 

@@ -11,6 +11,7 @@ VERBS = {
     "pack": "Images to the headerless .bin pairs of the streaming format.",
     "train": "Train a denoiser on movie halves, tomogram halves, pairs or single images.",
     "denoise": "Denoise files with a model, a classical filter or a scheme trained on the very input.",
+    "segment": "Membranes in tomograms: labels, probability, and scores against a truth.",
     "measure": "Figures of quality against truth or between halves.",
     "compare": "Several methods on the same files: one table.",
     "export": "A model as ONNX or weight dumps, and a model of weight dumps.",

@@ -19,7 +19,7 @@ def bce(answer: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
 
 
 def dice(answer: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
-    """1 − 2 Σpt / (Σp + Σt) of each sample of logits (b, c, *space), p = sigmoid, averaged; with `weight`, weighted sums.
+    """1 − 2 Σpt / (Σp + Σt), p = sigmoid, of each sample of logits (b, c, *space), averaged; `weight` weighs the sums.
 
     Rare labels count as much as common ones. Source: Milletari, Navab & Ahmadi, 3DV 2016, eq. 2, without its squares.
     """

@@ -28,7 +28,7 @@ class Segmentation:
 
     def __post_init__(self):
         if not self.labels or min(self.labels) < 1:
-            raise RecipeFault(f"segmentation has labels {list(self.labels)}; expected numbers from 1 on: 0 is background")
+            raise RecipeFault(f"segmentation has labels {list(self.labels)}; expected numbers above 0, background")
 
     @property
     def views_needed(self) -> int:
