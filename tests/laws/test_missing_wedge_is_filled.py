@@ -7,9 +7,12 @@ import pytest
 import torch
 
 from deice import denoise, train, write
+from deice.checkpoint import STATE, load_state
 from deice.cli import run
 from deice.errors import RecipeFault, UserError
 from deice.ops.wedge import ends_of, measured, only, ramps
+from deice.recipe import from_table
+from deice.training import run as steps_of
 
 SHAPE, TILTS = (32, 40, 44), (-60.0, 50.0)
 SMALL = {"net": {"name": "unet", "size": 6, "depth": 1}, "data": {"window": 16, "tilt_range": list(TILTS)},
@@ -109,3 +112,21 @@ def test_a_wedge_that_is_not_empty_is_said(tilt_range, said, caplog):
     warned = [record.message for record in caplog.records if "leave out" in record.message]
     assert len(warned) == (said is not None)
     assert said is None or said in warned[0]
+
+
+def test_stopped_in_the_middle_of_an_iteration_and_resumed_is_bit_for_bit_uninterrupted(tmp_path):
+    """The network that filled the wedge of the iteration is older than the state: it is kept with it."""
+    scheme = {"name": "isonet", "refresh": 7, "noise_level": [0.5], "noise_start_iter": [2]}
+    settings = SMALL["training"] | {"steps": 24, "save_seconds": 0.0, "average": 0.9}
+    small = {"net": {"name": "unet", "size": 2, "depth": 1}, "data": SMALL["data"] | {"window": 8}}
+    recipe = from_table(small | {"scheme": scheme, "training": settings})
+    lone = tomogram(4)[1][:1, :16, :16, :32]
+    for _ in steps_of(recipe, [lone], tmp_path / "whole", device="cpu"):
+        pass
+    for step in steps_of(recipe, [lone], tmp_path / "parts", device="cpu"):
+        if step.step == 23:  # the last state is that of step 20, the iteration began at 14
+            break
+    for _ in steps_of(recipe, [lone], tmp_path / "parts", device="cpu", resume=True):
+        pass
+    whole, parts = (load_state(tmp_path / name / STATE, torch.device("cpu")) for name in ("whole", "parts"))
+    assert all(torch.equal(value, parts["module"][name]) for name, value in whole["module"].items())
