@@ -7,6 +7,9 @@ A scheme that needs whole scenes, or an outer loop around training, also answers
 random says `random_estimate = True`: then dropout stays on while it denoises, tiles are as large as the training's
 windows, and what it draws from torch's own generator is a function of the tile. One that learns labels says
 `gives_probability = True`: its last view is not normalised, and its estimate is no picture in grey values.
+
+A scheme of the missing wedge says `tilted = True`: then the last two views of each scene are the ramps of its tilt range
+(`deice.ops.wedge`), and windows are cubes. In the estimate there are no ramps.
 """
 
 from collections.abc import Callable, Iterator
