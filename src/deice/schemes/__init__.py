@@ -8,8 +8,8 @@ random says `random_estimate = True`: then dropout stays on while it denoises, t
 windows, and what it draws from torch's own generator is a function of the tile. One that learns labels says
 `gives_probability = True`: its last view is not normalised, and its estimate is no picture in grey values.
 
-A scheme of the missing wedge says `tilted = True`: then the last two views of each scene are the ramps of its tilt range
-(`deice.ops.wedge`), and windows are cubes. In the estimate there are no ramps.
+A scheme of the missing wedge says `tilted = True`: then the last two views of each scene are the ramps of its tilt
+range (`deice.ops.wedge`), and windows are cubes. In the estimate there are no ramps.
 """
 
 from collections.abc import Callable, Iterator
