@@ -6,10 +6,13 @@ import torch
 from worlds_for_tests import error, views
 
 from deice import denoise, train
+from deice.checkpoint import Model
 from deice.devices import cap_memory, choose_device
 from deice.filters.fitted import best_gaussian, radial_wiener
-from deice.recipe import from_table
+from deice.nets import ResidualCNN, UNet
+from deice.recipe import Recipe, from_table
 from deice.training import run
+from deice.verification import verify
 
 pytestmark = [
     pytest.mark.gpu,
@@ -86,6 +89,18 @@ def test_the_baselines_run_on_the_gpu():
     assert smooth.device.type == "cuda"
     assert sigma > 0.5
     assert radial_wiener(noisy[0], truth).device.type == "cuda"
+
+
+@pytest.mark.parametrize("axes", [2, 3])
+@pytest.mark.parametrize("net", [
+    ResidualCNN(), UNet(size=16), UNet(size=16, norm="batch", blocks="residual", dropout=0.3),
+    UNet(size=16, depth=2, upsampling="transposed"), UNet(size=16, depth=2, upsampling="linear"),
+], ids=str)  # fmt: skip
+def test_the_nets_equal_their_reference_on_the_gpu(net, axes):
+    torch.manual_seed(0)
+    found = verify(Model(net.build(axes).eval(), axes, None, Recipe(net=net), {}), "cuda")
+    assert found.faults == []
+    assert {of.precision for of in found.reduced} >= {"tf32"}
 
 
 def test_an_onnx_model_answers_the_same_whether_or_not_onnxruntime_can_use_the_gpu(tmp_path, caplog):

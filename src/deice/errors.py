@@ -6,6 +6,7 @@ UserError            the input is at fault: one line (found · expected · what 
 ├── RecipeFault      an unknown key or an impossible value in a recipe or on the command line
 └── MemoryFault      the memory granted does not suffice
 BatchFailure         some files of a batch failed, the others are done: exit code 3
+VerificationFault    our fast path is not what the reference is: our fault, in one line, exit code 1
 
 Every other exception is our fault and keeps its traceback (exit code 1).
 """
@@ -46,3 +47,7 @@ class BatchFailure(Exception):
         super().__init__(f"{len(failures)} of {len(failures) + done} files failed")
         self.failures = list(failures)
         self.done = done
+
+
+class VerificationFault(Exception):
+    """A network does not compute what its reference does."""

@@ -13,7 +13,11 @@ from deice.nets import ResidualCNN, UNet
 from deice.recipe import Recipe, from_table
 from deice.schemes import SCHEMES
 
-NETS = [ResidualCNN(depth=4, width=6), UNet(size=4, depth=2), UNet(size=4, depth=3, residual=True)]
+NETS = [
+    ResidualCNN(depth=4, width=6), UNet(size=4, depth=2), UNet(size=4, depth=3, residual=True),
+    ResidualCNN(depth=4, width=6, norm="batch"), UNet(size=4, depth=1, upsampling="linear", blocks="residual"),
+    UNet(size=4, depth=1, upsampling="transposed", norm="batch", dropout=0.5),
+]  # fmt: skip
 
 
 def untrained(net, axes, normaliser="standard", scheme="noise2noise"):
@@ -26,6 +30,11 @@ def untrained(net, axes, normaliser="standard", scheme="noise2noise"):
             torch.nn.init.normal_(tensor, std=0.1)  # biases too, or borders would be too easy
         elif tensor.shape[0] == 1:
             torch.nn.init.normal_(tensor, std=0.3)  # the last layer, which begins near zero
+    for layer in module.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d | torch.nn.BatchNorm3d):
+            torch.nn.init.uniform_(layer.weight, 0.5, 1.5)
+            layer.running_mean.normal_()
+            layer.running_var.uniform_(0.5, 2.0)
     return Model(module.eval(), axes, None, Recipe(recipe.data, recipe.scheme, net), {})
 
 
@@ -35,7 +44,7 @@ def apart(a, b):
     return float(np.abs(a - b).max() / a.std())
 
 
-@pytest.mark.parametrize("net", NETS, ids=lambda net: f"{type(net).__name__}")
+@pytest.mark.parametrize("net", NETS, ids=str)
 @pytest.mark.parametrize("shape", [(203, 131), (64, 64), (9, 200), (20, 37, 23)])
 def test_tiled_equals_whole(net, shape):
     model = untrained(net, len(shape))

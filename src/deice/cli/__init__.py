@@ -15,6 +15,7 @@ VERBS = {
     "measure": "Figures of quality against truth or between halves.",
     "compare": "Several methods on the same files: one table.",
     "export": "A model as ONNX or weight dumps, and a model of weight dumps.",
+    "verify": "Whether a model computes what its net is said to compute, on this machine.",
     "report": "One self-contained HTML page of a run.",
     "fetch": "A data set of EMPIAR to disk; cut short, it goes on where it was.",
     "bench": "The tables of docs/benchmarks, on this machine.",
@@ -51,7 +52,7 @@ def run(arguments: list[str] | None = None) -> int:
     """Run one verb and return its exit code."""
     from cyclopts import CycloptsError
 
-    from deice.errors import BatchFailure, UserError
+    from deice.errors import BatchFailure, UserError, VerificationFault
 
     words = sys.argv[1:] if arguments is None else arguments
     try:
@@ -62,6 +63,8 @@ def run(arguments: list[str] | None = None) -> int:
         for name, reason in failure.failures:
             print(f"deice: {name}: {_one_line(reason)}", file=sys.stderr)
         return _fail(3, failure)
+    except VerificationFault as fault:
+        return _fail(1, fault)
     except KeyboardInterrupt:
         return _fail(130, "interrupted")
     except BrokenPipeError:

@@ -21,7 +21,8 @@ class Flags:
         of tomograms also missing_wedge (halves), isonet and self2self (single ones);
         with settings where wanted: noise2void:share=0.02.
     net
-        unet or residual_cnn, with settings where wanted: unet:size=16,depth=4; or list, to see what each costs.
+        unet or residual_cnn, with settings where wanted: unet:size=16,depth=4; or list, to see what each costs. At
+        the dose of cryo-EM the receptive field decides: take a unet.
     loss
         mse, l1, charbonnier, l2, fourier, ssim, gradient, multiscale, or several by weight: mse+0.1*fourier.
     epochs

@@ -121,11 +121,11 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, body: nn.Sequential, shortcut: nn.Module):
         super().__init__()
-        self.body, self.shortcut = body, shortcut
+        self.body, self.shortcut, self.relu = body, shortcut, nn.ReLU(inplace=True)
 
     def forward(self, features: Tensor) -> Tensor:
         """(b, channels in, *space) → (b, channels out, *space)."""
-        return torch.relu_(self.body(features) + self.shortcut(features))
+        return self.relu(self.body(features) + self.shortcut(features))
 
 
 def _block(settings: UNet, axes: int, channels_in: int, channels_out: int, dropout: float = 0.0) -> nn.Module:
