@@ -10,6 +10,7 @@ from deice.checkpoint import Model
 from deice.devices import cap_memory, choose_device
 from deice.filters.fitted import best_gaussian, radial_wiener
 from deice.nets import ResidualCNN, UNet
+from deice.prepared import RESIDENT
 from deice.recipe import Recipe, from_table
 from deice.training import run
 from deice.verification import verify
@@ -116,3 +117,26 @@ def test_an_onnx_model_answers_the_same_whether_or_not_onnxruntime_can_use_the_g
                for m, device in ((loaded, "cuda"), (model, "cpu"))]
     assert np.abs(answers[0] - answers[1]).max() < 1e-3 * answers[1].std()
     assert (loaded.module.session.get_providers()[0] == PROVIDER) != ("cannot use the GPU" in caplog.text)
+
+
+@pytest.mark.parametrize("resident", [True, False])
+def test_f2fd_prepares_its_samples_on_the_gpu_or_in_a_scratch_file(resident, monkeypatch):
+    truth, noisy = views((24, 48, 40), count=1, noise=1.5, seed=3)
+    if not resident:
+        monkeypatch.setitem(RESIDENT, "cuda", 0)
+    recipe = {
+        "scheme": {"name": "f2fd", "total_samples": 4, "n_bernoulli_samples": 2, "total_samples_prediction": 2,
+                   "predict_N_times": 8, "refresh": 20},
+        "net": {"name": "unet", "size": 8, "depth": 1, "dropout": 0.3}, "data": {"window": 16},
+    }
+    model = train([noisy], recipe=recipe, steps=150, lr=3e-3, batch=4, device="cuda")
+    answer = np.asarray(denoise(noisy[0], model, device="cuda"))
+    assert np.array_equal(answer, np.asarray(denoise(noisy[0], model, device="cuda")))
+    assert np.corrcoef(answer.ravel(), truth.ravel())[0, 1] > np.corrcoef(noisy.ravel(), truth.ravel())[0, 1] + 0.1
+
+
+def test_recorrupted_learns_on_the_gpu():
+    truth, noisy = views((24, 48, 40), count=1, noise=1.5, seed=4)
+    recipe = {"scheme": {"name": "recorrupted"}, "net": {"name": "unet", "size": 8, "depth": 1}, "data": {"window": 16}}
+    model = train([noisy], recipe=recipe, steps=200, lr=3e-3, batch=4, device="cuda")
+    assert error(np.asarray(denoise(noisy[0], model, device="cuda")), truth) < 0.5 * error(noisy[0], truth)

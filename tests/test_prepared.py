@@ -132,3 +132,14 @@ def test_f2fd_lowers_the_error():
     scale = (answer * truth).sum() / np.square(answer).sum()  # its amplitudes fade
     raw = (noisy[0] * truth).sum() / np.square(noisy[0]).sum()
     assert error(scale * answer, truth) < 0.8 * error(raw * noisy[0], truth)
+
+
+def test_windows_of_a_random_estimate_leave_no_seams():
+    """Steps between neighbours are no larger where windows end than elsewhere, though each window draws its own."""
+    _, noisy = views((16, 64, 24), count=1)
+    model = train([noisy], recipe=SMALL, steps=12, lr=3e-3)
+    steps = np.abs(np.diff(np.asarray(denoise(noisy[0], model)), axis=1)).mean((0, 2))
+    window = 8
+    ends = np.zeros(len(steps), bool)
+    ends[window // 2 - 1 :: window // 2] = True  # where a window begins or ends: cores of 8 that overlap by 4
+    assert 0.7 < steps[ends].mean() / steps[~ends].mean() < 1.3
