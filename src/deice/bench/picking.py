@@ -1,9 +1,9 @@
 """A plain particle picker and its score: what a denoiser is worth to the simplest thing that is done with it.
 
 The picker: the Laplacian of a Gaussian at each known particle size, normalised to unit variance, the best size at
-each place, local maxima, and of two maxima closer than a particle's radius only the higher one (Lowe, Int. J. Comput.
-Vis. 60 (2004) 91-110, and Lindeberg, ibid. 30 (1998) 79-116, for blobs and their scales). Particles are dark, as in
-micrographs under focus.
+each place, local maxima, and of two maxima closer than the radius of the largest particle only the higher one, or the
+parts of a large particle would be picked one by one (Lowe, Int. J. Comput. Vis. 60 (2004) 91-110, and Lindeberg, ibid.
+30 (1998) 79-116, for blobs and their scales). Particles are dark, as in micrographs under focus.
 """
 
 import math
@@ -36,7 +36,7 @@ def pick(image: Tensor, radii: Sequence[float]) -> Places:
     scores = best[tuple(peaks.T)]
     order = scores.argsort(descending=True, stable=True)
     peaks, sizes = peaks[order].double(), torch.as_tensor(radii, dtype=torch.float64)[size[tuple(peaks.T)][order]]
-    kept = _apart(peaks, sizes)
+    kept = _apart(peaks, max(radii))
     return Places(peaks[kept], sizes[kept])
 
 
@@ -87,11 +87,11 @@ def _highest_nearby(image: Tensor) -> Tensor:
     return image
 
 
-def _apart(peaks: Tensor, radii: Tensor) -> Tensor:
-    """Which of the ranked `peaks` (n, axes) lie no closer than their radius to a higher one that is kept: (k,)."""
+def _apart(peaks: Tensor, radius: float) -> Tensor:
+    """Which of the ranked `peaks` (n, axes) lie no closer than `radius` to a higher one that is kept: (k,)."""
     left = torch.ones(len(peaks), dtype=torch.bool)
     for rank in range(len(peaks)):
         if left[rank]:
             distance = (peaks[rank + 1 :] - peaks[rank]).square().sum(1).sqrt()
-            left[rank + 1 :] &= distance >= torch.maximum(radii[rank + 1 :], radii[rank])
+            left[rank + 1 :] &= distance >= radius
     return left.nonzero().flatten()
