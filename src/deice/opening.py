@@ -66,6 +66,8 @@ def open_for_training(inputs: Sequence[Any], target: Any, scheme: Scheme, data: 
         if len(source.views) < scheme.views_needed:
             raise PairFault(f"{source.name}: {len(source.views)} view; {name_of(scheme)} needs {scheme.views_needed} "
                             "views of each scene: give both halves, a --target, or use noise2void")
+    if data.tilt_range is not None and not getattr(scheme, "tilted", False):
+        log.warning("a tilt range is given, but %s has no use for it", name_of(scheme))
     if getattr(scheme, "tilted", False):
         sources = [_with_ramps(source, file, data.tilt_range) for source, (_, _, file) in zip(sources, named)]
     if labelled:

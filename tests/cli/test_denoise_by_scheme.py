@@ -29,7 +29,8 @@ def desk(tmp_path, monkeypatch):
     ("self2self:predict_N_times=3,mask=blocks", []),
 ])
 def test_a_lone_tomogram(desk, capsys, scheme, more):
-    assert run(["denoise", "lone.mrc", "-m", scheme, "-o", "out", *TOY, "toy.toml", *more]) == 0, capsys.readouterr().err
+    code = run(["denoise", "lone.mrc", "-m", scheme, "-o", "out", *TOY, "toy.toml", *more])
+    assert code == 0, capsys.readouterr().err
     answer = read("out/lone.mrc", "zyx").views[0]
     assert answer.shape == SPACE
     assert np.isfinite(answer).all()
@@ -41,6 +42,12 @@ def test_a_lone_tomogram(desk, capsys, scheme, more):
 def test_halves_are_learnt_from_each_other(desk, capsys, scheme):
     assert run(["denoise", "halves", "-m", scheme, "-o", "out", *TOY, "toy.toml"]) == 0, capsys.readouterr().err
     assert read("out/b.mrc", "zyx").views[0].shape == SPACE
+
+
+def test_a_tilt_range_that_nobody_looks_at_is_said(desk, capsys):
+    arguments = ["-m", "noise2void", "-o", "out", *TOY, "toy.toml", "--tilt-range", "-60,60"]
+    assert run(["denoise", "lone.mrc", *arguments]) == 0
+    assert "a tilt range is given, but noise2void has no use for it" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("arguments", "said"), [
