@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 RESIDENT = {"cpu": 1 << 28, "cuda": 1 << 35}  # at most so many bytes of prepared views are kept on the device
 SHARE = 4  # and at most this part of what the device has left
 WORK = 7  # whole volumes in float32 that preparing one takes beside its views, measured
+DRAWS = 7  # sets these random numbers apart from those of steps, which are of the same seed
 AHEAD = 3  # batches cut before they are asked for
 
 Net = Callable[[Tensor], Tensor]
@@ -55,7 +56,7 @@ class Prepared:
     def fill(self, epoch: int, net: Net | None) -> None:
         """Make the views of `epoch` of every scene, over those of the epoch before."""
         for number, (source, store) in enumerate(zip(self.sources, self.stores)):
-            mixed = np.random.SeedSequence([self.seed, epoch, number, len("prepare")])
+            mixed = np.random.SeedSequence([self.seed, epoch, number, DRAWS])
             generator = torch.Generator(self.device).manual_seed(int(mixed.generate_state(1, np.uint64)[0] >> 1))
             with torch.no_grad():
                 made = self.scheme.prepare(whole(source, self.device), epoch, generator, net)
