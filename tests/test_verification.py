@@ -69,10 +69,10 @@ def test_every_net_equals_its_reference(net, axes):
 
 def test_the_reference_shares_no_code_with_the_nets():
     tree = ast.parse(Path(deice.nets.reference.__file__).read_text())
-    froms = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    packages = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     names = {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
-    assert {name.split(".")[0] for name in froms | names} == {"torch", "collections", "dataclasses", "typing"}
-    assert "torch.nn" in froms
+    assert {name.split(".")[0] for name in packages | names} == {"torch", "collections", "dataclasses", "typing"}
+    assert "torch.nn" in packages
     assert not any(isinstance(node, ast.Attribute) and node.attr == "Module" for node in ast.walk(tree))
 
 
