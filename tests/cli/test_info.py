@@ -105,3 +105,61 @@ def test_the_real_files(data, capsys):
     assert [entry["serves_as"] for entry in found] == [["micrograph"], ["tomogram"], ["tomogram"]]
     assert found[1]["pixel_size"] == pytest.approx(10.52)
     assert found[1]["shape"] == [36, 206, 94]
+
+
+@pytest.fixture
+def halves(tmp_path):
+    random = np.random.default_rng(1)
+    for name in ("a_EVN", "a_ODD", "b_EVN", "b_ODD"):
+        pixels = random.poisson(9, (48, 40)).astype(np.float32)
+        io.write(tmp_path / "halves" / f"{name}.mrc", pixels, Geometry().with_pixel_size(1.5))
+    return tmp_path / "halves"
+
+
+def is_png(path):
+    return path.read_bytes().startswith(b"\x89PNG\r\n") and path.stat().st_size > 10_000
+
+
+def test_patches_of_halves(halves, tmp_path, capsys):
+    sheet = tmp_path / "sheet.png"
+    assert run(["info", str(halves), "--patches", str(sheet), "--patch", "32"]) == 0
+    said = capsys.readouterr()
+    assert "6 windows of 32×32 pixels, 48 Å wide, 1.5 Å per pixel" in said.err
+    assert said.out.count("serves as") == 4
+    assert is_png(sheet)
+
+
+def test_patches_of_packed_files(halves, tmp_path, capsys):
+    packed, sheet = tmp_path / "packed", tmp_path / "sheet.png"
+    assert run(["pack", str(halves), "-o", str(packed), "--patch", "16"]) == 0
+    assert run(["info", str(packed), "--patches", str(sheet)]) == 0
+    assert "windows of 16×16 pixels, 24 Å wide, 1.5 Å per pixel · normaliser percentile, when packed" in (
+        capsys.readouterr().err)  # fmt: skip
+    assert is_png(sheet)
+
+
+def test_patches_of_what_is_left_of_a_batch(halves, tmp_path, capsys):
+    (halves / "c.mrc").touch()
+    sheet = tmp_path / "sheet.png"
+    assert run(["info", str(halves), "--patches", str(sheet)]) == 3
+    assert is_png(sheet)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["{halves}", "--patches", "sheet.jpg"], "expected one that ends in .png"),
+        (["{halves}", "--patches", "none/sheet.png"], "cannot be written"),
+        (["{halves}", "--patch", "8"], "expected --patches FILE.png too"),
+        (["{halves}", "--patches", "sheet.png", "--patch", "0"], "expected 1 or more"),
+        (["{halves}", "--patches", "sheet.png", "--normaliser", "max"], "expected one of standard"),
+        (["{halves}", "--patches", "sheet.png", "--target", "none"], "expected the targets"),
+        (["{halves}/a_EVN.mrc", "--patches", "sheet.png"], "partner"),
+    ],
+)
+def test_patches_that_cannot_be_are_one_line(halves, tmp_path, monkeypatch, capsys, arguments, said):
+    monkeypatch.chdir(tmp_path)
+    assert run(["info", *(argument.format(halves=halves) for argument in arguments)]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert said in line
+    assert not list(tmp_path.glob("*sheet*"))

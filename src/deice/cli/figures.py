@@ -22,9 +22,14 @@ def write_json(figures: Any, where: str | None) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a small file whole or not at all; FileFault where its place cannot be written."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """The same of bytes."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        temporary.write_text(text)
+        temporary.write_bytes(content)
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)

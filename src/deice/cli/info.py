@@ -1,7 +1,7 @@
 """deice info: what a file is, and what it can serve as."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -11,25 +11,49 @@ AXES = {"zyx": "volume (z, y, x)", "tyx": "frames (t, y, x)", "": "volume (z, y,
 def info(
     *files: str,
     json: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
+    patches: Path | None = None,
+    patch: int | None = None,
+    target: Path | None = None,
+    normaliser: str | None = None,
+    axes: Literal["zyx"] | None = None,
 ) -> None:
     """What each file is: axes, shape, format, pixel size, statistics, and what it can serve as.
 
-    Example: deice info demo/halves/*.mrc --json info.json
+    Example: deice info demo/halves/*.mrc --json info.json --patches patches.png
 
     Parameters
     ----------
     files
-        Files, globs or folders: MRC, TIFF, EER movies, DM4 gain references.
+        Files, globs or folders: MRC, TIFF, EER movies, DM4 gain references; with --patches also one folder of
+        packed .bin files.
     json
         Write the figures to this file, "-" for stdout.
+    patches
+        Also write this PNG: windows as training would cut and normalise them, with their histograms; input and target
+        of halves, of --target or of packed pairs, the window alone of single images.
+    patch
+        Pixels along each axis of those windows, as deice train takes it.
+    target
+        Folder of targets, named as the files, for --patches.
+    normaliser
+        standard (if not given), clipped, percentile or none, for --patches.
+    axes
+        zyx for volumes whose header does not say so, for --patches.
     """
     from deice.cli.figures import write_json
-    from deice.cli.options import listen
-    from deice.errors import BatchFailure, UserError
+    from deice.cli.options import given, listen
+    from deice.errors import BatchFailure, RecipeFault, UserError
     from deice.scenes import expand
 
     listen()
-    paths = expand(files)
+    asked = given(window=patch, target=target and str(target), normaliser=normaliser, axes=axes)
+    if patches is not None and patches.suffix.lower() != ".png":
+        raise RecipeFault(f"--patches {patches}: no name of a PNG; expected one that ends in .png")
+    if patches is None and asked:
+        raise RecipeFault("--patch, --target, --normaliser and --axes say what --patches shows; "
+                          "expected --patches FILE.png too")
+    packed = patches is not None and len(files) == 1 and (Path(files[0]) / "train_input.bin").is_file()
+    paths = [] if packed else expand(files)
     known, failures = [], []
     for path in paths:
         try:
@@ -42,8 +66,22 @@ def info(
         if json != "-":
             print("\n".join(_lines(known[-1])))
     write_json(known, json)
+    if patches is not None and (packed or known):
+        _write_patches(patches, list(files) if packed else [entry["file"] for entry in known], asked)
     if failures:
         raise BatchFailure(failures, len(known))
+
+
+def _write_patches(path: Path, inputs: list[str], settings: dict[str, Any]) -> None:
+    """The contact sheet of `inputs`, with the settings of a recipe's [data]."""
+    from deice.cli.figures import write_bytes
+    from deice.cli.progress import say
+    from deice.recipe import from_table
+    from deice.report.patches import contact_sheet, sheet_of
+
+    sheet = sheet_of(inputs, from_table({"data": settings}).data)
+    write_bytes(path, contact_sheet(sheet))
+    say(f"{path}: {len(sheet.patches)} {sheet.note}")
 
 
 def describe(path: Path) -> dict[str, Any]:
