@@ -15,24 +15,24 @@ class LabellingParameters:
     Parameters
     ----------
     threshold
-        Probability from which on a voxel is membrane.
+        Probability from which on a voxel is membrane; 0.5.
     choose_threshold
         Take the threshold of the highest mean Dice on these tomograms, by --truth, and say it: for validation
         tomograms, to be frozen for all others.
-    seed
-        Probability that one voxel of a patch must have; half way from the threshold to 1.
+    peak
+        Probability that one voxel of a patch must have; the threshold.
     smallest
-        Å³ of the smallest patch that is kept.
+        Å³ of the smallest patch that is kept; 2,000,000, as 200 × 200 × 50.
     """
 
     threshold: float | None = None
     choose_threshold: Annotated[bool, Parameter(negative="")] = False
-    seed: float | None = None
+    peak: float | None = None
     smallest: float | None = None
 
     def given(self) -> dict[str, float]:
         """What was said of the labelling."""
-        values = {"threshold": self.threshold, "seed": self.seed, "smallest": self.smallest}
+        values = {"threshold": self.threshold, "peak": self.peak, "smallest": self.smallest}
         return {name: value for name, value in values.items() if value is not None}
 
 
@@ -107,6 +107,8 @@ def segment(
         raise RecipeFault("--model and --method or --bright; expected one detector: leave the others out")
     if labelling.choose_threshold and (truth is None or labelling.threshold is not None):
         raise RecipeFault("--choose-threshold finds the threshold by --truth; expected --truth, and no --threshold")
+    if tile is not None and tile < 1:
+        raise RecipeFault(f"--tile is {tile}; expected 1 or more voxels")
     judging = Judging(tolerance, tuple(membrane_labels or [1]))
     drawn = Labelling(**labelling.given())
     detector = choose_detector(model) if model is not None else Ridge(bright=bright)

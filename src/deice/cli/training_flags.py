@@ -17,7 +17,8 @@ class Flags:
     target
         Folder of targets, named as the inputs: the pair is learnt in this direction only.
     scheme
-        noise2noise (halves), noise2void (single images), supervised (clean images, or --target);
+        noise2noise (halves), noise2void (single images), supervised (clean images, or --target),
+        segmentation (--target: a folder of labels; for deice segment);
         of tomograms also missing_wedge (halves), isonet and self2self (single ones);
         with settings where wanted: noise2void:share=0.02.
     net

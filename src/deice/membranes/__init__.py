@@ -13,8 +13,8 @@ from deice.image import Image
 from deice.inference import Conditions, checked_views, denoise_into, load_estimator
 from deice.io import read
 from deice.membranes.components import hysteresis
+from deice.membranes.overlaps import scores
 from deice.membranes.ridge import Ridge, add_scores
-from deice.membranes.scores import scores
 from deice.membranes.thresholds import choose_threshold
 
 __all__ = ["Labelling", "Ridge", "Segmentation", "choose_detector", "choose_threshold", "probability_into", "scores",
@@ -28,22 +28,22 @@ SMALLEST = 2e6  # Å³: a patch of membrane of 200 × 200 × 50 Å
 class Labelling:
     """How a probability becomes labels: voxels of `threshold` or more, in patches of `smallest` Å³ or more.
 
-    A patch is what hangs together; one of its voxels must have `seed` or more (None: half way from the threshold to 1).
+    A patch is what hangs together; one of its voxels must have `peak` or more (None: the threshold, so any will do).
     """
 
     threshold: float = 0.5
-    seed: float | None = None
+    peak: float | None = None
     smallest: float = SMALLEST
 
     def __post_init__(self):
         if not 0 < self.threshold < 1 or not self.threshold <= self.strong <= 1 or not self.smallest >= 0:
-            raise RecipeFault(f"threshold {self.threshold:g}, seed {self.strong:g}, smallest {self.smallest:g} Å³; "
-                              "expected 0 < threshold ≤ seed ≤ 1 and a volume of 0 or more")
+            raise RecipeFault(f"threshold {self.threshold:g}, peak {self.strong:g}, smallest {self.smallest:g} Å³; "
+                              "expected 0 < threshold ≤ peak ≤ 1 and a volume of 0 or more")
 
     @property
     def strong(self) -> float:
         """The probability that one voxel of a component must have."""
-        return (self.threshold + 1) / 2 if self.seed is None else self.seed
+        return self.threshold if self.peak is None else self.peak
 
     def into(self, labels: np.ndarray, probability: Any, pixel_size: float) -> int:
         """Write 1 for membrane and 0 into `labels` (z, y, x); returns how many components there are."""

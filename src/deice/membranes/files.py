@@ -15,7 +15,7 @@ from deice.errors import PairFault, UserError
 from deice.inference import Conditions, describe, open_scene
 from deice.io import create, read
 from deice.membranes import Labelling, Ridge, choose_threshold, known_pixel_size, probability_into, scores
-from deice.membranes.scores import FIGURES
+from deice.membranes.overlaps import FIGURES
 from deice.scenes import Scene, expand, stem
 
 log = logging.getLogger(__name__)
@@ -114,7 +114,7 @@ def label_all(
             except UserError as error:
                 outcome = Outcome(job.scene, job.labels, "failed", str(error))
         became.append(outcome)
-    settings = {"threshold": labelling.threshold, "seed": labelling.strong, "smallest": labelling.smallest,
+    settings = {"threshold": labelling.threshold, "peak": labelling.strong, "smallest": labelling.smallest,
                 "tolerance": judging.tolerance}
     return became, {**settings, "tomograms": figures, **summary(figures)}
 

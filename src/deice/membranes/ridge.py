@@ -19,13 +19,14 @@ from deice.errors import MemoryFault, RecipeFault, UserError
 from deice.inference import Conditions
 from deice.membranes.plates import half_sphere, sheetness
 from deice.ops.normalise import Statistics, replace_not_finite
-from deice.ops.tiles import Span, add_tile, core_of, grid, read_tile, round_up
+from deice.ops.tiles import Span, add_tile, blocks, core_of, grid, read_tile, round_up
 
 log = logging.getLogger(__name__)
 REACH = 3.0  # standard deviations of a Gaussian after which it counts as nothing
 FINE = 1.5  # voxels of the working grid that σ across the thinnest plate has at least: finer volumes are binned
+CHANCE = 2.5  # times the median sheetness: there a voxel is as likely membrane as not (docs/segmentation.md)
 LARGEST_CORE = 128  # voxels of the working grid along each axis
-BYTES = 44  # a voxel of a tile with its halo, measured
+BYTES, WORKING_BYTES = 24, 48  # a voxel of a tile with its halo, and one of its working grid; measured
 
 
 @dataclass(frozen=True)
@@ -61,10 +62,11 @@ class Ridge:
 
 def add_scores(canvas: np.ndarray, views: list[Any], found: list[Statistics], ridge: Ridge, pixel_size: float,
                conditions: Conditions) -> None:
-    """Add to `canvas` (z, y, x), which must hold zeros, how much each voxel lies in a membrane, 0 to 1.
+    """Add to `canvas` (z, y, x), which must hold zeros, how much each voxel looks like a membrane, 0 to 1.
 
-    views: each (z, y, x), with their statistics `found`; their mean is looked at. pixel_size: Å.
-    Raises UserError for voxels too large to show a membrane, MemoryFault where no tile fits the memory granted.
+    A voxel's sheetness s counts as s / (s + 2.5 m), m its median over the volume: so one threshold suits volumes of any
+    noise, and smoothed or denoised ones. views: each (z, y, x), with their statistics `found`; their mean is looked at.
+    pixel_size: Å. Raises UserError for voxels too large to show a membrane, MemoryFault where no tile fits.
     """
     if pixel_size > min(ridge.thickness):
         raise UserError(f"voxels of {pixel_size:.4g} Å; expected {min(ridge.thickness):g} Å or less, as a membrane is "
@@ -74,7 +76,22 @@ def add_scores(canvas: np.ndarray, views: list[Any], found: list[Statistics], ri
     stride, halo = ridge.binning(pixel_size), ridge.halo(pixel_size)
     for tile in grid(canvas.shape, choose_cores(canvas.shape, ridge, pixel_size, conditions), halo, stride):
         block = volume.read(tile).to(conditions.device)
-        add_tile(canvas, tile, _scores(block, spread, tile, ridge, pixel_size).cpu().numpy())
+        add_tile(canvas, tile, _sheetness(block, spread, tile, ridge, pixel_size).cpu().numpy())
+    even = CHANCE * _median(canvas)
+    for block in blocks(canvas.shape):
+        canvas[block] /= canvas[block] + even
+
+
+def _median(canvas: np.ndarray) -> float:
+    """The median of what is above 0, to a thousandth of the highest, in bounded memory."""
+    highest = max(float(canvas[block].max()) for block in blocks(canvas.shape))
+    if highest <= 0:
+        return 1.0
+    counts = np.zeros(1000, np.int64)
+    for block in blocks(canvas.shape):
+        values = canvas[block]
+        counts += np.histogram(values[values > 0], counts.size, (0, highest))[0]
+    return (int(np.searchsorted(counts.cumsum(), counts.sum() / 2)) + 0.5) * highest / counts.size
 
 
 @dataclass(frozen=True)
@@ -110,7 +127,7 @@ def _spread(volume: _Mean, ridge: Ridge, pixel_size: float, conditions: Conditio
     return max(squares / count - (total / count) ** 2, 1e-12) ** 0.5
 
 
-def _scores(block: Tensor, spread: float, tile: tuple[Span, ...], ridge: Ridge, pixel_size: float) -> Tensor:
+def _sheetness(block: Tensor, spread: float, tile: tuple[Span, ...], ridge: Ridge, pixel_size: float) -> Tensor:
     """The best of the scales over the tile's core, (*core)."""
     bins = ridge.binning(pixel_size)
     clipped = (_smoothed(block, ridge.smoothing / pixel_size) / spread).clamp(-ridge.clip, ridge.clip) / ridge.clip
@@ -120,7 +137,7 @@ def _scores(block: Tensor, spread: float, tile: tuple[Span, ...], ridge: Ridge, 
     normals = half_sphere(ridge.directions)
     scales = (sheetness(working, across / (pixel_size * bins), ridge.extent / (pixel_size * bins), normals, core)
               for across in ridge.thickness)
-    best = torch.stack(list(scales)).amax(0).clamp_max(1)
+    best = torch.stack(list(scales)).amax(0)
     fine = interpolate(best[None, None], scale_factor=bins, mode="trilinear")[0, 0] if bins > 1 else best
     return fine[tuple(slice(bins, size - bins) for size in fine.shape)]
 
@@ -145,7 +162,8 @@ def choose_cores(shape: tuple[int, ...], ridge: Ridge, pixel_size: float, condit
     if conditions.tile is not None:
         return cores
     budget = memory_left(conditions.device, conditions.max_memory)
-    while (needed := BYTES * prod(core + 2 * halo for core in cores)) > budget:
+    each = BYTES + WORKING_BYTES / stride**3
+    while (needed := each * prod(core + 2 * halo for core in cores)) > budget:
         longest = int(np.argmax(cores))
         smaller = [round_up(core // 2, stride) if axis == longest else core for axis, core in enumerate(cores)]
         if smaller == cores:
