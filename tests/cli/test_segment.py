@@ -70,7 +70,7 @@ def test_labels_probabilities_and_scores(world, capsys):
     with mrcfile.open("out/a_probability.mrc") as file:
         assert file.data.dtype == np.float32
         assert 0 <= file.data.min() < 0.1 < file.data.max() <= 1
-        assert "membranes Ridge" in str(file.get_labels())
+        assert "membranes by ridge of dark sheets" in str(file.get_labels())
 
 
 def test_a_finished_probability_is_kept_and_labels_are_drawn_anew(world, capsys):
@@ -81,6 +81,9 @@ def test_a_finished_probability_is_kept_and_labels_are_drawn_anew(world, capsys)
     assert "1 probabilities finished before, kept" in said
     assert (world / "out/a_probability.mrc").stat().st_mtime_ns == made
     assert np.asarray(read("out/a.mrc", "zyx")).mean() > share
+    code, _, said = segmented(capsys, "tomograms/a.mrc", "-o", "out", "--bright")
+    assert code == 2
+    assert "not 'membranes by ridge of bright sheets'; give --overwrite, or choose another -o" in said
     assert segmented(capsys, "tomograms/a.mrc", "-o", "out", "--overwrite")[0] == 0
     assert (world / "out/a_probability.mrc").stat().st_mtime_ns > made
 

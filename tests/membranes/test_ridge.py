@@ -115,3 +115,11 @@ def test_tiles_become_smaller_until_they_fit():
     assert max(small) < 128
     with pytest.raises(MemoryFault, match="the smallest tile needs"):
         choose_cores((300, 300, 300), QUICK, VOXEL, Conditions(cpu, max_memory=held + 10_000))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU here")
+def test_a_gpu_finds_the_same():
+    volume, _ = vesicle()
+    found = [segment(volume, pixel_size=VOXEL, device=device).probability for device in ("cpu", "cuda")]
+    assert np.abs(found[0] - found[1]).max() < 1e-3

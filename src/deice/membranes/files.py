@@ -11,7 +11,7 @@ import numpy as np
 
 from deice.batch import Outcome, plan_outputs
 from deice.checkpoint import Model
-from deice.errors import PairFault, UserError
+from deice.errors import FileFault, PairFault, UserError
 from deice.inference import Conditions, describe, open_scene
 from deice.io import create, read
 from deice.membranes import Labelling, Ridge, choose_threshold, known_pixel_size, probability_into, scores
@@ -71,22 +71,30 @@ def write_probabilities(
     jobs: Sequence[Job], detector: Ridge | Model, conditions: Conditions, pixel_size: float | None = None,
     overwrite: bool = False,
 ) -> Iterator[Outcome]:
-    """Write NAME_probability.mrc (float32, 0 to 1) of each job; what was finished before is kept."""
+    """Write NAME_probability.mrc (float32, 0 to 1) of each job; what the same detector finished before is kept."""
+    label = f"membranes by {describe(detector) if isinstance(detector, Model) else detector.name}"
     for job in jobs:
-        if job.probability.exists() and not overwrite:
-            yield Outcome(job.scene, job.probability, "skipped")
-            continue
         try:
+            if job.probability.exists() and not overwrite:
+                _expect_label(job.probability, label)
+                yield Outcome(job.scene, job.probability, "skipped")
+                continue
             image = open_scene(job.scene, None, "zyx")
             if pixel_size is not None:
                 image = replace(image, geometry=image.geometry.with_pixel_size(pixel_size))
             known_pixel_size(image)
-            label = describe(detector) if isinstance(detector, Model) else str(detector)
-            with create(job.probability, image.space, image.geometry, label=f"membranes {label}") as canvas:
+            with create(job.probability, image.space, image.geometry, label=label) as canvas:
                 probability_into(canvas, image, detector, conditions)
             yield Outcome(job.scene, job.probability, "written")
         except UserError as error:
             yield Outcome(job.scene, job.probability, "failed", str(error))
+
+
+def _expect_label(path: Path, label: str) -> None:
+    """FileFault if another detector made the file; of a long label the header holds the beginning only."""
+    found = read(path, "zyx").geometry.labels
+    if not any(label[:40] in line for line in found):
+        raise FileFault(path, f"holds {' '.join(found)!r}, not {label!r}; give --overwrite, or choose another -o")
 
 
 def label_all(

@@ -83,7 +83,7 @@ def _gap_of_ideal(across: float, along: float, normals: Tensor) -> float:
 def eigenvalue_gap(tensor: Tensor) -> Tensor:
     """The largest less the second eigenvalue of symmetric 3×3 tensors (6, …), entries as in `UPPER`; (…).
 
-    Closed form: Smith, Commun. ACM 4 (1961) 168.
+    Closed form: Smith, Communications of the ACM 4 (1961) 168.
     """
     zz, yy, xx, zy, zx, yx = tensor
     mean = (zz + yy + xx) / 3

@@ -50,6 +50,11 @@ class Ridge:
         if not self.thickness or min(lengths) <= 0 or self.smoothing < 0 or self.directions < 6:
             raise RecipeFault(f"{self}: expected lengths and clip above 0, six directions or more")
 
+    @property
+    def name(self) -> str:
+        """In a few words, for labels."""
+        return f"ridge of {'bright' if self.bright else 'dark'} sheets"
+
     def binning(self, pixel_size: float) -> int:
         """Voxels along each axis that become one of the working grid."""
         return max(1, int(min(self.thickness) / (FINE * pixel_size)))
