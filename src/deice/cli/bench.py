@@ -83,3 +83,52 @@ def quality(
     plan = Plan(suite, extent, tuple(split_methods(methods or "")), recipe, minutes, device, topaz, with_ice,
                 workers=workers)
     print(as_markdown(run(out, plan)))
+
+
+@bench.command
+def sources(
+    *,
+    out: Annotated[Path, Parameter(name=["--out", "-o"])],
+    only: str | None = None,
+    minutes: float | None = None,
+    scale: Literal["full", "small"] = "full",
+    parallel: int = 1,
+    workers: int = 1,
+    seed: int = 0,
+    device: str = "auto",
+) -> None:
+    """The tables of the source documents on simulated pictures whose truth is known, theirs beside ours.
+
+    Draws the pictures into DIR/data, then works on the rows of the tables, each a training with its measurement. A row
+    is kept as DIR/rows/NAME.json when it is done: the same command again goes on with what is left. Writes
+    DIR/sources.md, .csv and .json, and each table as DIR/tables/NAME.md.
+
+    Example: deice bench sources -o sources --minutes 9 --parallel 6 --workers 16
+
+    Parameters
+    ----------
+    out
+        Folder of pictures, rows and tables.
+    only
+        Tables, or how their names begin, as v29,v32: v33_clean, v33_shot, v32_clean, v32_shot, v29, v31, n2n, v28f.
+    minutes
+        Length of this leg: no row is begun that would not fit into it.
+    scale
+        full, for a GPU; small to try it: tiny pictures, a few steps.
+    parallel
+        Rows at a time on one device; a row that states a time has it for itself.
+    workers
+        Pictures that are drawn at the same time, each by a process of its own.
+    seed
+        Other seeds: other pictures, other proteins.
+    device
+        auto, cpu or cuda.
+    """
+    from deice.bench.sources import Plan, run
+    from deice.cli.options import listen
+
+    listen()
+    names = tuple(filter(None, (only or "").split(",")))
+    document = run(out, Plan(names, minutes, scale, parallel, device, workers, seed))
+    print((out / "sources.md").read_text())
+    print(f"Left: {', '.join(document['left']) or 'nothing'}.")
