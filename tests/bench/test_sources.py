@@ -68,6 +68,7 @@ def test_rows_are_kept_and_the_tables_follow_them(folder):
     stamps = kept(folder)
     assert run(folder, ON_CPU)["tables"] == document["tables"]
     assert kept(folder) == stamps
+    assert methods["gaussian"]["over_wiener"] < 0 == methods["wiener"]["over_wiener"]
     (folder / "rows" / "levels_unet.json").unlink()
     run(folder, ON_CPU)
     again = kept(folder)
@@ -206,6 +207,16 @@ def test_seeds_of_one_depth_stand_in_one_line():
     assert methods_of(table, {}) == {}
 
 
+def test_the_better_of_two_mixes_is_named():
+    table = next(table for table in TABLES if table.name == "v31")
+    rows = {}
+    for name, ssim in (("loss_ssim", 0.9), ("loss_mix_two", 0.5), ("loss_mix_three", 0.6)):
+        rows[name] = {"row": name, "alone": False, "training": {"spread": 0.0, "seconds": 1.0, "diverged": None},
+                      "methods": {name: {"gain": 1.0, "ssim": ssim, "se": {}}}}
+    assert list(methods_of(table, rows)) == ["mse+0.1*ssim", "mse+0.1*ssim+gradient",
+                                             "mse+0.05*fourier+0.1*ssim+gradient, the best mix"]
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_the_recipe_of_every_kind_of_row_stands_among_the_recipes(name):
     """All that a row sets; a file may say more of what rows leave open."""
@@ -253,6 +264,7 @@ def test_the_foot_says_what_it_took():
     said = foot({"rows": 33, "machine": "a machine", "took": took})
     assert "3 of 33 rows" in said
     assert "61 s in 2 legs" in said
+    assert "up to 6 at a time" in said
 
 
 def test_the_page_has_a_place_for_every_table():

@@ -14,8 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from deice.bench.sources.data import SCALES, Pictures
 from deice.bench.sources.rows import ROWS, Row
 from deice.bench.sources.tables import TABLES, write_all
@@ -69,6 +67,7 @@ class Leg:
     plan: Plan
     waiting: list[Row]
     started: float = field(default_factory=time.monotonic)
+    stamp: int = field(default_factory=time.time_ns)
     running: dict[str, tuple[Row, subprocess.Popen, float]] = field(default_factory=dict)
     ratios: list[float] = field(default_factory=list)
     failures: list[tuple[str, str]] = field(default_factory=list)
@@ -96,8 +95,9 @@ class Leg:
         return None
 
     def finish(self, row: Row, seconds: float) -> None:
-        """Note that a row is done."""
-        self.ratios.append(seconds / row.seconds(SCALES[self.plan.scale]))
+        """Note that a row is done; one that was alone says nothing of rows that share a device."""
+        if self.plan.parallel == 1 or not row.alone:
+            self.ratios.append(seconds / row.seconds(SCALES[self.plan.scale]))
         self.done += 1
 
 
@@ -224,6 +224,5 @@ def _ended(leg: Leg) -> Iterator[tuple[Row, float]]:
 def _note(out: Path, leg: Leg) -> None:
     """Keep how long this leg has lasted, so that a leg that is killed counts too."""
     device = choose_device(leg.plan.device)
-    stamp = f"{time.time() - leg.seconds():.0f}"
-    write_json(out / "legs" / f"{stamp}.json", {"seconds": leg.seconds(), "parallel": leg.plan.parallel,
-                                               "rows": leg.done, "device": device.type, "torch": torch.__version__})
+    write_json(out / "legs" / f"{leg.stamp}.json", {"seconds": leg.seconds(), "parallel": leg.plan.parallel,
+                                                    "rows": leg.done, "device": device.type})
