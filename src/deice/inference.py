@@ -27,6 +27,8 @@ from deice.ops.tiles import Span, add_tile, core_of, grid, read_tile, round_up
 from deice.random_estimates import drawing_for, prepared_for_estimate
 from deice.recipe import name_of
 from deice.scenes import Scene, open_views
+from deice.schemes import Noise2Noise
+from deice.several_views import Average, Stacked
 
 log = logging.getLogger(__name__)
 
@@ -113,21 +115,7 @@ def open_scene(scene: Scene, estimator: Model | Filter | None, axes: str | None 
     images = open_views(scene, axes)
     if len(images) == 1:
         return images[0]
-    return Image(_Stacked(tuple(view for image in images for view in image.views)), images[0].geometry)
-
-
-@dataclass(frozen=True)
-class _Stacked:
-    """Views of several files as one (v, *space), without reading them."""
-
-    parts: tuple[Any, ...]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (len(self.parts), *self.parts[0].shape)
-
-    def __getitem__(self, index: int) -> Any:
-        return self.parts[index]
+    return Image(Stacked(tuple(view for image in images for view in image.views)), images[0].geometry)
 
 
 def denoise_into(canvas: np.ndarray, image: Image, estimator: Model | Filter, conditions: Conditions) -> None:
@@ -172,6 +160,9 @@ def _by_tiles(
         raise UserError(f"an image of {canvas.ndim} axes; the model was trained on {model.axes} axes: use one for "
                         f"{'volumes' if canvas.ndim == 3 else 'pictures'}")
     _say_what_differs(model, image)
+    if len(views) > 1 and isinstance(model.scheme, Noise2Noise) and model.scheme.averages(model.axes):
+        average = Average(tuple(views), tuple(found))
+        views, found = [average], [_checked(average)]
     affines = _affines(model, views, found)
     if isinstance(model.module, OnnxNet):
         conditions = _of_onnxruntime(model.module, conditions)

@@ -32,7 +32,7 @@ class Untrained:
         cls, scheme: str, recipe: Path | None, folder: Path, device: str, settings: Mapping[str, Any],
         max_memory: int | None = None,
     ) -> "Untrained":
-        """From a scheme as flags say it, a recipe's file or None, and what is said of tilts, minutes, steps and seed."""
+        """From a scheme as flags say it, a recipe's file or None, and what is said of tilts, length and seed."""
         table = merged(read_table(recipe) if recipe else {}, {"scheme": parse_component(scheme)})
         table = merged(table, {"data": {"tilt_range": settings.get("tilt_range")}})
         length = {name: settings[name] for name in ("minutes", "steps", "seed")}

@@ -88,18 +88,21 @@ def test_the_best_tegunov_is_better_than_its_neighbours(files):
         best_tegunov(known.noisy, known.truth, None)
 
 
-def test_a_model_of_halves_answers_with_the_mean_of_both_unless_given_the_full_average(files):
+def test_a_model_of_halves_answers_as_denoise_does_unless_it_is_given_something_else(files):
     toy = {"net": {"name": "residual_cnn", "depth": 2, "width": 4}, "data": {"window": 32},
            "training": {"steps": 3, "batch": 2, "precision": "fp32"}}
     model = deice.train([str(path) for path in expand(files / "halves")], recipe=toy, device="cpu")
     case = cases(files)[0]
     _, both = next(Learnt(model).answers([case], CPU))
-    known, full = next(Learnt(model, full=True).answers([case], CPU))
-    assert torch.equal(both.image, torch.stack(both.halves).mean(0))
+    known, full = next(Learnt(model, "@full").answers([case], CPU))
+    _, halves = next(Learnt(model, "@halves").answers([case], CPU))
+    assert torch.allclose(halves.image, torch.stack(both.halves).mean(0))
     assert torch.equal(full.halves[0], both.halves[0])
+    stacked = np.stack([half.numpy() for half in known.halves])
+    assert np.allclose(both.image.numpy(), deice.denoise(stacked, model, device="cpu").views[0], atol=1e-5)
     alone = deice.denoise(known.noisy.numpy(), model, device="cpu")
     assert np.allclose(full.image.numpy(), alone.views[0], atol=1e-5)
-    assert not torch.allclose(full.image, both.image)
+    assert not torch.allclose(full.image, halves.image)
 
 
 def test_cases_know_their_truth_by_name(files):

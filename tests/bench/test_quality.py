@@ -39,7 +39,8 @@ def crowded(monkeypatch):
 def plan(tmp_path):
     (tmp_path / "toy.toml").write_text(TOY.format(steps=5))
     (tmp_path / "variant.toml").write_text(TOY.format(steps=3))
-    return Plan(extent=EXTENT, methods=("deice", "deice@full", str(tmp_path / "variant.toml"), "gaussian:sigma=2"),
+    return Plan(extent=EXTENT,
+                methods=("deice", "deice@full", "deice@halves", str(tmp_path / "variant.toml"), "gaussian:sigma=2"),
                 recipe=tmp_path / "toy.toml", device="cpu")
 
 
@@ -51,16 +52,18 @@ def test_the_whole_suite(tmp_path, plan):
     for level, table in document["levels"].items():
         assert table["facts"]["signal_to_noise"] == pytest.approx(float(level), rel=0.1)
         assert list(table["methods"]) == ["noisy", "pointwise", "gaussian", "wiener", "tegunov", "deice", "deice@full",
-                                          "variant", "gaussian:sigma=2"]
+                                          "deice@halves", "variant", "gaussian:sigma=2"]
         for row in table["methods"].values():
             assert {"psnr", "ssim", "cc", "frc", "n", "se", "ap", "even_odd", "seconds", "gigabytes"} <= set(row)
             assert row["n"] == 2
         assert table["methods"]["deice"]["training_seconds"] > 0
+        assert table["methods"]["deice"]["psnr"] == pytest.approx(table["methods"]["deice@full"]["psnr"], abs=1e-3)
+        assert table["methods"]["deice"]["psnr"] != table["methods"]["deice@halves"]["psnr"]
         assert table["methods"]["variant"]["steps"] == 3
     page = (out / "quality.md").read_text()
     assert "## Signal/noise 0.05" in page
     assert (out / "quality.png").read_bytes().startswith(b"\x89PNG")
-    assert len((out / "quality.csv").read_text().splitlines()) == 1 + 2 * 9
+    assert len((out / "quality.csv").read_text().splitlines()) == 1 + 2 * 10
     assert (out / "snr_0.05" / "deice" / "scene_0002.mrc").is_file()
 
 

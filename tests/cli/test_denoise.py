@@ -59,7 +59,8 @@ def test_halves_give_one_output_under_their_stem_with_the_inputs_geometry(model,
             assert file.header.nystart == 2
             assert "deice" in str(file.get_labels())
         both = [np.asarray(read(parts / f"m{number}_{name}.mrc")) for name in ("EVN", "ODD")]
-        assert np.allclose(np.mean(both, 0), np.asarray(image), atol=0.02 * np.asarray(image).std())
+        assert np.corrcoef(both[0].ravel(), both[1].ravel())[0, 1] < 0.999
+        assert np.corrcoef(np.mean(both, 0).ravel(), np.asarray(image).ravel())[0, 1] > 0.98
     assert "left aside" in said
 
 

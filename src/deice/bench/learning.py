@@ -13,7 +13,7 @@ import torch
 
 from deice.bench.cost import metered
 from deice.bench.judge import GIGABYTE
-from deice.bench.methods import FULL, Learnt, Method, Topaz, topaz_of
+from deice.bench.methods import Learnt, Method, Topaz, given_of, topaz_of, without_given
 from deice.bench.suite import write_json
 from deice.checkpoint import load_model
 from deice.devices import machine
@@ -44,7 +44,7 @@ class Lesson:
 
 def learns(text: str) -> bool:
     """Whether the method is trained by the suite: deice, a recipe's file (.toml), topaz:trained."""
-    name = text.removesuffix(FULL)
+    name = without_given(text)
     return name == OURS or name.endswith(".toml") or name.split(",")[0] == TRAINED_TOPAZ
 
 
@@ -60,7 +60,7 @@ def learnt(text: str, lesson: Lesson, folder: Path) -> tuple[Method, dict[str, A
 
     `folder`: of the run; a finished one is not trained again, an unfinished one is begun anew.
     """
-    wanted = {"identity": identity(text.removesuffix(FULL), lesson)}
+    wanted = {"identity": identity(without_given(text), lesson)}
     done = json.loads((folder / DONE).read_text()) if (folder / DONE).exists() else {}
     if done.get("identity") != wanted["identity"]:
         shutil.rmtree(folder, ignore_errors=True)
@@ -70,13 +70,13 @@ def learnt(text: str, lesson: Lesson, folder: Path) -> tuple[Method, dict[str, A
     if text.startswith(TRAINED_TOPAZ):
         method: Method = Topaz(topaz_of("unet", lesson.topaz).python, str(folder / "topaz.sav"))
     else:
-        method = Learnt(load_model(folder), text.endswith(FULL))
+        method = Learnt(load_model(folder), given_of(text))
     return method, done["training"]
 
 
 def recipe_for(text: str, lesson: Lesson) -> Recipe:
     """The recipe behind a method: a file's, or that of --recipe for `deice`, with the suite's own seed and length."""
-    name = text.removesuffix(FULL)
+    name = without_given(text)
     path = lesson.recipe if name == OURS else Path(name)
     table = {} if path is None else read_table(path)
     return from_table(merged(table, {"training": {"minutes": lesson.minutes, "seed": lesson.seed}}))

@@ -2,7 +2,8 @@
 
 fitted with the truth in hand: noisy, pointwise, gaussian, wiener (radial), tegunov
 filters with their parameters: gaussian:sigma=3, lowpass:cutoff=20, wiener:defocus=1.5,strength=1
-models: a run's folder or a .safetensors file; with @full, given the average of all frames instead of the halves
+models: a run's folder or a .safetensors file, given the halves, as `deice denoise` is; with @full, given the average of
+    all frames; with @halves, given each half by itself, and the mean of both answers taken
 peers: topaz:unet, topaz:unet-small, topaz:fcnn; with cutoff=4, outlier pixels cut first
 """
 
@@ -12,6 +13,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,7 +31,7 @@ from deice.peers import INSTALL, denoise_by_topaz, refuse_unknown_model
 from deice.recipe import parse_component
 from deice.schemes import Noise2Noise
 
-FULL = "@full"
+AS_GIVEN, FULL, HALVES = "", "@full", "@halves"
 SHORT = {"sigma_pixels": "sigma", "highpass_nyquist": "highpass"}  # as the command line names them
 FITTED: dict[str, Callable[[Tensor, Pictures], Tensor]] = {
     "noisy": lambda image, _: image,
@@ -75,28 +77,29 @@ class Filtering:
 
 @dataclass(frozen=True, eq=False)
 class Learnt:
-    """A trained model, on the halves where it learnt from halves; `full`: on the average of all frames."""
+    """A trained model, on both halves where it learnt from halves, or as FULL or HALVES say."""
 
     model: Model
-    full: bool = False
+    given: str = AS_GIVEN
 
     def answers(self, cases: Sequence[Case], device: torch.device) -> Iterator[tuple[Pictures, Answer]]:
-        """Each half denoised by itself; a model of halves answers with their mean."""
-        by_halves = isinstance(self.model.scheme, Noise2Noise) and not self.model.scheme.directed and not self.full
+        """The estimate, and each half denoised by itself."""
+        of_halves = isinstance(self.model.scheme, Noise2Noise) and not self.model.scheme.directed
         for case in cases:
             known = case.open()
             with metered(device) as cost:
-                views = known.halves if by_halves and known.halves else (known.noisy,)
-                answers = [self._denoised(view, known, device) for view in views]
-                image = torch.stack(answers).mean(0)
-            halves = None
-            if known.halves:
-                pair = answers if len(answers) == 2 else [self._denoised(h, known, device) for h in known.halves]
-                halves = (pair[0], pair[1])
-            yield known, Answer(image, halves, cost)
+                if known.halves and self.given == HALVES:
+                    image = torch.stack([self._denoised((half,), known, device) for half in known.halves]).mean(0)
+                elif known.halves and of_halves and self.given == AS_GIVEN:
+                    image = self._denoised(known.halves, known, device)
+                else:
+                    image = self._denoised((known.noisy,), known, device)
+            pair = known.halves and [self._denoised((half,), known, device) for half in known.halves]
+            yield known, Answer(image, (pair[0], pair[1]) if pair else None, cost)
 
-    def _denoised(self, view: Tensor, known: Pictures, device: torch.device) -> Tensor:
-        answer = denoise(Image(view.numpy()[None], known.geometry), self.model, device=str(device))
+    def _denoised(self, views: Sequence[Tensor], known: Pictures, device: torch.device) -> Tensor:
+        stacked = np.stack([view.numpy() for view in views])
+        answer = denoise(Image(stacked, known.geometry), self.model, device=str(device))
         return torch.from_numpy(answer.views[0])
 
 
@@ -138,9 +141,9 @@ def method_of(text: str, topaz: Path | None, truth: bool) -> Method:
     name, _, settings = text.partition(":")
     if name == "topaz":
         return topaz_of(settings, topaz)
-    path = Path(text.removesuffix(FULL))
+    path = Path(without_given(text))
     if path.suffix == ".safetensors" or path.is_dir():
-        return Learnt(load_model(path), text.endswith(FULL))
+        return Learnt(load_model(path), given_of(text))
     if name not in FILTERS:
         known = ["noisy", *FILTERS, *(FITTED if truth else ()), "topaz"]
         near = difflib.get_close_matches(name, known, 1, cutoff=0.4)
@@ -148,6 +151,16 @@ def method_of(text: str, topaz: Path | None, truth: bool) -> Method:
         raise RecipeFault(f"method {text!r} is unknown; expected one of {', '.join(dict.fromkeys(known))}, a run's "
                           f"folder or a .safetensors model{hint}")
     return _filter(text)
+
+
+def given_of(text: str) -> str:
+    """"run@full" → "@full": what a model is given."""
+    return next((given for given in (FULL, HALVES) if text.endswith(given)), AS_GIVEN)
+
+
+def without_given(text: str) -> str:
+    """"run@full" → "run"."""
+    return text.removesuffix(given_of(text))
 
 
 def _filter(text: str) -> Filtering:

@@ -19,7 +19,7 @@ from deice.bench.cases import Case
 from deice.bench.figure import panel, save
 from deice.bench.judge import judged, picking_precision
 from deice.bench.learning import OURS, Lesson, identity, learns, learnt
-from deice.bench.methods import FITTED, FULL, Method, method_of
+from deice.bench.methods import FITTED, Method, given_of, method_of, without_given
 from deice.bench.micrographs import Micrographs
 from deice.bench.page import as_markdown, write_tables
 from deice.bench.suite import Extent, Scenery, Suite, level_name, write_json
@@ -114,8 +114,8 @@ def lesson_of(suite: Suite, level: float, plan: Plan) -> Lesson:
 
 
 def run_folder(suite: Suite, level: float, name: str) -> Path:
-    """Where a method is trained; one run serves it with and without @full."""
-    return suite.folder / level_name(level) / file_name(name.removesuffix(FULL)) / "run"
+    """Where a method is trained; one run serves it whatever it is given."""
+    return suite.folder / level_name(level) / file_name(without_given(name)) / "run"
 
 
 def extent_of(suite: str, **given: Any) -> Extent:
@@ -197,8 +197,8 @@ def entries_of(
 
 def label(method: str) -> str:
     """A method as a table names it: a recipe without its folder."""
-    recipe, full = method.removesuffix(FULL), FULL if method.endswith(FULL) else ""
-    return Path(recipe).stem + full if recipe.endswith(".toml") else method
+    recipe = without_given(method)
+    return Path(recipe).stem + given_of(method) if recipe.endswith(".toml") else method
 
 
 def file_name(method: str) -> str:

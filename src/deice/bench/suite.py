@@ -71,7 +71,7 @@ class Counted:
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """One scene: truth (*space), its particles with x, y[, z], name and radius (Å), and what was counted at each level."""
+    """One scene: truth (*space), particles with x, y[, z], name and radius (Å), and what was counted at each level."""
 
     truth: np.ndarray
     particles: Sequence[dict[str, Any]]

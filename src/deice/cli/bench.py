@@ -44,7 +44,8 @@ def quality(
         Signal/noise variance per pixel of the full average.
     methods
         What stands beside the baselines: deice (trained on the suite's training halves), FILE.toml (the same by
-        another recipe), either with @full (given the average of all frames, not the halves), a model, a filter with
+        another recipe), a model (each with @full: given the average of all frames; @halves: the mean of both halves,
+        each denoised by itself), a filter with
         its parameters, topaz:unet, topaz:unet,cutoff=4, topaz:unet-small, topaz:fcnn, topaz:trained,epochs=100.
         Without it: deice, and Topaz's pretrained models where Topaz is known.
     recipe

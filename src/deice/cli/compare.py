@@ -32,7 +32,8 @@ def compare(
     out
         Folder of the table.
     methods
-        Separated by commas: a run's folder or a .safetensors model (with @full: given the average of both halves),
+        Separated by commas: a run's folder or a .safetensors model (with @full: given the
+        average of both halves; @halves: the mean of both, each denoised by itself),
         gaussian:sigma=3, lowpass:cutoff=20, wiener:defocus=1.5,strength=1, topaz:unet, topaz:unet,cutoff=4.
     truth
         Folder of noiseless images with the same file names.
