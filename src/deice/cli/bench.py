@@ -133,3 +133,64 @@ def sources(
     document = run(out, Plan(names, minutes, scale, parallel, device, workers, seed))
     print((out / "sources.md").read_text())
     print(f"Left: {', '.join(document['left']) or 'nothing'}.")
+
+
+@bench.command
+def tomograms(
+    *,
+    out: Annotated[Path, Parameter(name=["--out", "-o"])],
+    minutes: float | None = None,
+    scenes: int = 3,
+    size: tuple[int, int, int] = (64, 192, 192),
+    levels: str = "0.15,0.05",
+    methods: str | None = None,
+    budget: float = 25.0,
+    parallel: int = 1,
+    seed: int = 0,
+    device: str = "auto",
+) -> None:
+    """Every method that could denoise one tomogram, each trained on that very tomogram, in one table a noise level.
+
+    Draws the tomograms into DIR/data, then works on the rows, a method on a scene at a level. A row is kept as
+    DIR/rows/NAME.json when it is done: the same command again goes on with what is left. Writes DIR/tomograms.md, .csv,
+    .json and .png (central planes, shell correlations), and DIR/trainings.png (validation over time).
+
+    Example: deice bench tomograms -o tomograms --minutes 9 --parallel 8
+
+    Parameters
+    ----------
+    out
+        Folder of tomograms, rows and tables.
+    minutes
+        Length of this leg: no row is begun that would not fit into it; 0 writes the tables of the rows there are.
+    scenes
+        How many tomograms, each with proteins of its own.
+    size
+        Voxels of 10 Å along z, y and x.
+    levels
+        Signal/noise variance per voxel of all frames.
+    methods
+        Of the table, as raw,f2fd: raw, gaussian, tegunov, wiener, recorrupted, f2fd, noise2void, noise2void_z,
+        self2self, self2self_blocks, isonet, missing_wedge, cryocare, noise2noise, truth. Without it all.
+    budget
+        Seconds that ours may train for; a rival has three times as many, and stops where its own validation is flat.
+    parallel
+        Rows at a time on one device, each in a process of its own.
+    seed
+        Other seeds: other tomograms.
+    device
+        auto, cpu or cuda.
+    """
+    from deice.bench.rivals import Plan, run
+    from deice.cli.options import listen
+    from deice.errors import RecipeFault
+
+    listen()
+    try:
+        ratios = tuple(float(level) for level in levels.split(","))
+    except ValueError:
+        raise RecipeFault(f"--levels {levels}; expected numbers, as 0.15,0.05") from None
+    names = tuple(filter(None, (methods or "").split(",")))
+    document = run(out, Plan(minutes, scenes, size, ratios, names, budget, parallel, device, seed))
+    print((out / "tomograms.md").read_text())
+    print(f"Left: {', '.join(document['left']) or 'nothing'}.")
