@@ -24,10 +24,9 @@ def draw(out: Path, document: dict[str, Any]) -> None:
     panels = []
     for level in document["levels"]:
         for plane, curve, about in (("xy", "measured", "x-y"), ("xz", "wedge", "x-z")):
-            crops = _planes(out, level, plane)
-            if crops:
-                title = f"signal/noise {level:g}, {about}; FSC, {curve}"
-                panels.append(Panel(title, crops, _curves(out, level, curve)))
+            crops, curves = _planes(out, level, plane), _curves(out, level, curve)
+            if crops and curves:
+                panels.append(Panel(f"signal/noise {level:g}, {about}; FSC, {curve}", crops, curves))
     if panels:
         save_panels(out / "tomograms.png", panels, "central planes of the first scene; FSC: its mean over scenes")
     trainings = _validations(out)

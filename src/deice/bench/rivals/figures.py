@@ -17,7 +17,7 @@ from deice.ops.fourier import half_transform, shell_frequencies, shell_sums, tap
 MEMBRANE = 1  # its label
 TOLERANCE = 20.0  # Å, of surface-Dice
 MARGIN = 10.0  # degrees from the last tilt to what counts as inside the wedge: less leaks into it from outside
-THRESHOLDS = tuple(round(0.35 + 0.05 * step, 2) for step in range(9))  # of membrane probability
+THRESHOLDS = tuple(round(0.35 + 0.05 * step, 2) for step in range(13))  # of membrane probability
 
 
 def judged(answer: Tensor, scene: Scene, device: torch.device) -> dict[str, Any]:

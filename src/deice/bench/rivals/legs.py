@@ -9,7 +9,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
@@ -38,7 +38,7 @@ class Plan:
     """What is run. minutes: of this leg, no row is begun that would not fit (0: tables only; None: all rows).
 
     size: voxels (z, y, x) of 10 Å.  levels: signal/noise variance per voxel.  budget: seconds that ours may train for,
-    a rival three times as many.  parallel: rows at a time, each in a process of its own.
+    a rival three times as many.  parallel: rows at a time, of several each in a process of its own.
     """
 
     minutes: float | None = None
@@ -155,8 +155,7 @@ def run(out: Path | str, plan: Plan = Plan()) -> dict[str, Any]:
     scenes.refuse_others()
     leg = Leg(out, plan, [row for row in plan.rows() if row.kept(out) is None])
     if leg.waiting and plan.minutes != 0:
-        cores = max(1, (os.cpu_count() or 1) // plan.parallel)
-        with ProcessPoolExecutor(plan.parallel, get_context("spawn"), torch.set_num_threads, (cores,)) as pool:
+        with _pool(plan.parallel) as pool:
             _draw_scenes(pool, scenes, leg)
             for _ in _work(pool, leg):
                 _note(leg, device)
@@ -197,7 +196,15 @@ def do_row(out: Path, row: Row, plan: Plan) -> float:
     return time.monotonic() - begun - METHODS[row.method].budget(plan.budget)
 
 
-def _draw_scenes(pool: ProcessPoolExecutor, scenes: Scenes, leg: Leg) -> None:
+def _pool(parallel: int) -> Executor:
+    """Processes with their share of the cores; one row at a time needs none of its own."""
+    if parallel == 1:
+        return ThreadPoolExecutor(1)
+    cores = max(1, (os.cpu_count() or 1) // parallel)
+    return ProcessPoolExecutor(parallel, get_context("spawn"), torch.set_num_threads, (cores,))
+
+
+def _draw_scenes(pool: Executor, scenes: Scenes, leg: Leg) -> None:
     missing = scenes.missing()
     for drawn in [pool.submit(scenes.draw, *one) for one in missing]:
         drawn.result()
@@ -205,7 +212,7 @@ def _draw_scenes(pool: ProcessPoolExecutor, scenes: Scenes, leg: Leg) -> None:
         log.info("%.0f s: %d tomograms drawn", leg.seconds(), len(missing))
 
 
-def _work(pool: ProcessPoolExecutor, leg: Leg) -> Iterator[Row]:
+def _work(pool: Executor, leg: Leg) -> Iterator[Row]:
     """Work on the waiting rows; yields each that has ended."""
     running: dict[Future[float], Row] = {}
     while True:

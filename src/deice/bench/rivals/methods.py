@@ -77,7 +77,7 @@ METHODS: dict[str, Method] = {
         "scheme": {"name": "missing_wedge", "refresh": 100}, "data": WINDOW, "net": LARGE,
         "training": ADAM | {"batch": 8}}),
     "cryocare": Method("cryo-CARE", HALVES, {
-        "scheme": {"name": "noise2noise"}, "data": {"window": [72], "axes": "zyx"},
+        "scheme": {"name": "noise2noise", "of_average": False}, "data": {"window": [72], "axes": "zyx"},
         "net": {"name": "unet", "size": 16, "depth": 3, "widest": 128, "residual": True},
         "training": ADAM | {"batch": 16, "schedule": "plateau", "plateau": 10, "warmup": 0.0, "average": 0.0,
                             "clip": 0.0}}),
