@@ -1,15 +1,17 @@
 """Writes the lists that README.md and ARCHITECTURE.md hold: the tree of files with a caption each, and the floors.
 
-A Python file's caption is the first sentence of its docstring, a page's its heading, a recipe's its first comment.
+A Python file's caption is the first sentence of its docstring, a page's and a notebook's its heading, a recipe's its
+first comment.
 """
 
 import ast
+import json
 import re
 import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-SHOWN = ("docs", "recipes", "src/deice")
+SHOWN = ("docs", "recipes", "notebooks", "src/deice")
 CAPTIONS = {
     "ARCHITECTURE.md": "the idea, the road of the data, who may import whom, the words",
     "CONTRIBUTING.md": "how to add a reader, a scheme, a network, a filter, a verb; the checks; proof of value",
@@ -68,6 +70,8 @@ def caption(path: Path) -> str:
         return CAPTIONS[place]
     if path.suffix == ".py":
         return (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").split("\n")[0]
+    if path.suffix == ".ipynb":
+        return json.loads(path.read_text(encoding="utf-8"))["cells"][0]["source"][0].lstrip("#").strip()
     if path.suffix in (".md", ".toml"):
         return path.read_text(encoding="utf-8").lstrip("#").split("\n")[0].strip()
     return ""
