@@ -141,7 +141,7 @@ def tomograms(
     out: Annotated[Path, Parameter(name=["--out", "-o"])],
     minutes: float | None = None,
     scenes: int = 3,
-    size: tuple[int, int, int] = (64, 192, 192),
+    size: Annotated[tuple[int, int, int], Parameter(negative="")] = (64, 192, 192),
     levels: str = "0.15,0.05",
     methods: str | None = None,
     budget: float = 25.0,

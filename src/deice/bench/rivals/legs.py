@@ -180,8 +180,9 @@ def tables(out: Path, plan: Plan) -> dict[str, Any]:
     machines = dict.fromkeys(str(row["machine"]) for row in rows) or [machine()]
     heading = {
         "deice": __version__, "machine": "; ".join(machines),
-        "size": list(plan.size), "scenes": plan.scenes, "levels": list(plan.levels), "budget": plan.budget,
-        "seed": plan.seed, "took": took, "left": [row.name for row, found in kept.items() if found is None],
+        "size": list(plan.size), "scenes": plan.scenes, "levels": list(plan.levels),
+        "budgets": sorted({row["budget"] for row in rows} or {plan.budget}), "seed": plan.seed, "took": took,
+        "left": [row.name for row, found in kept.items() if found is None],
     }
     return write_all(out, rows, heading)
 

@@ -32,25 +32,29 @@ PUBLISHED = {
 
 
 def as_markdown(document: dict[str, Any]) -> str:
-    """The page."""
+    """The page by itself."""
+    published = beside_published(document["tables"])
+    return "\n".join(["# One tomogram, every method", "", NOTES, results(document), "",
+                      "## The published figures beside", "", published]) + "\n"
+
+
+def results(document: dict[str, Any]) -> str:
+    """What was run, and of each level the table and ours against each row."""
     took, size = document["took"], "×".join(map(str, document["size"]))
-    lines = ["# One tomogram, every method", "",
-             f"{document['scenes']} scenes of {size} voxels of 10 Å, seed {document['seed']}; deice "
-             f"{document['deice']}, {document['machine']}.", "",
-             f"Ours train for {document['budget']:g} s, a rival for {RIVAL_BUDGET:g} times as long, less where its own "
-             "validation is flat before. * (k) after a rival: in k of its n rows the time ended the training before "
-             "that.", "",
-             f"{took['rows']} rows in {took['legs']} legs, {took['parallel']} at a time: {took['cuda_seconds']:.0f} s "
-             f"of a GPU, {took['cpu_seconds']:.0f} s without one. Left: {', '.join(document['left']) or 'nothing'}.",
-             "", NOTES]
+    budgets = " or ".join(f"{seconds:g}" for seconds in document["budgets"])
+    lines = [f"{document['scenes']} scenes of {size} voxels of 10 Å, seed {document['seed']}; deice "
+             f"{document['deice']}, {document['machine']}. Ours train for {budgets} s, a rival for "
+             f"{RIVAL_BUDGET:g} times as long, less where its own validation is flat before. * (k) after a rival: in k "
+             f"of its n rows the time ended the training before that. {took['rows']} rows in {took['legs']} legs, "
+             f"{took['parallel']} at a time: {took['cuda_seconds']:.0f} s of a GPU, {took['cpu_seconds']:.0f} s "
+             f"without one. Left: {', '.join(document['left']) or 'nothing'}."]
     for level, table in document["tables"].items():
         if table["methods"]:
-            lines += [f"## Signal/noise {level}", "", markdown(_titled(table), COLUMNS), ""]
+            lines += ["", f"### Signal/noise {level}", "", markdown(_titled(table), COLUMNS)]
         if table["paired"]:
-            lines += ["Ours (recorrupted) less each row, scene by scene, mean ± standard error (and the mean in "
-                      "standard errors):", "", gains(table["paired"]), ""]
-    lines += ["## The published figures beside", "", beside_published(document["tables"])]
-    return "\n".join(lines) + "\n"
+            lines += ["", "Ours (recorrupted) less each row, scene by scene, mean ± standard error (and the mean in "
+                      "standard errors):", "", gains(table["paired"])]
+    return "\n".join(lines)
 
 
 def gains(paired: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from deice.bench.rivals.methods import METHODS, TRUTH
-from deice.bench.rivals.page import as_markdown
+from deice.bench.rivals.page import as_markdown, beside_published, results
 from deice.bench.suite import write_json, write_text
 from deice.tables import Row
 
@@ -20,13 +20,15 @@ Kept = dict[str, Any]  # a row as it was kept, with its method, scene and level
 
 
 def write_all(out: Path, rows: Sequence[Kept], heading: dict[str, Any]) -> dict[str, Any]:
-    """Write tomograms.json, .md and .csv (a line a row) into `out`; → the document."""
+    """Write tomograms.json, .md, .csv (a line a row) and the page's parts, tables/*.md, into `out`; → the document."""
     rows = [row | {"figures": row["figures"] | membranes(row, rows)} for row in rows]
     tables = {f"{level:g}": table([row for row in rows if row["level"] == level]) for level in heading["levels"]}
     document = heading | {"tables": tables}
     write_json(out / "tomograms.json", document)
     write_text(out / "tomograms.csv", as_csv(rows))
     write_text(out / "tomograms.md", as_markdown(document))
+    for name, text in {"results": results(document), "published": beside_published(tables)}.items():
+        write_text(out / "tables" / f"{name}.md", text + "\n")  # what docs/make_sources.py puts into a page
     return document
 
 
