@@ -76,9 +76,9 @@ def denoise_scene(
 
 
 def _say_if_alone(scene: Scene, model: Model, image: Image) -> None:
-    """A lone picture of a model of halves: a word on its noise. A half by itself is what the model learnt from."""
-    learnt_from_halves = isinstance(model.scheme, Noise2Noise) and not model.scheme.directed
-    if learnt_from_halves and image.views.shape[0] == 1 and half_of(scene.files[0]) is None:
+    """A lone average, where the estimate is made of both halves: a word on its noise. A half is what was learnt from."""
+    of_halves = isinstance(model.scheme, Noise2Noise) and not model.scheme.directed
+    if of_halves and not model.scheme.averages(model.axes) and image.views.shape[0] == 1 and half_of(scene.files[0]) is None:
         log.warning("one view, but the model learnt from halves: a full average has less noise than a half, and is "
                     "denoised as if it were a half; give both halves for the best estimate")
 
