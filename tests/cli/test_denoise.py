@@ -251,3 +251,11 @@ def test_faults_of_the_command_line(arguments, word, tmp_path, capsys, monkeypat
     assert code == 2
     assert word in said
     assert len(said.strip().splitlines()) == 1, said
+
+
+@pytest.mark.parametrize("flag", [("--precision", "bf16"), ("--tile", "256")])
+def test_a_filter_has_no_use_for_what_networks_are_told(flag, halves, tmp_path, capsys):
+    code, said = faults(capsys, "denoise", halves, "-m", "gaussian", "--sigma", "2", *flag, "-o", tmp_path / "out")
+    assert code == 2
+    assert flag[0] in said
+    assert not (tmp_path / "out").exists()

@@ -151,6 +151,7 @@ def denoise(
     from deice.cli.progress import progress
     from deice.devices import choose_device, parse_bytes
     from deice.errors import RecipeFault
+    from deice.filters import FILTERS
     from deice.inference import Conditions, choose_estimator
     from deice.scenes import expand, group
     from deice.schemes import SCHEMES
@@ -167,6 +168,8 @@ def denoise(
     if not untrained and training != TrainingParameters():
         raise RecipeFault("--recipe, --minutes, --steps, --seed and --tilt-range train a scheme; "
                           f"{model} is trained already")
+    if model in FILTERS and (precision != "auto" or tile is not None):
+        raise RecipeFault(f"--precision and --tile are of networks; {model} takes the picture whole, in fp32")
     if untrained and filters.named():
         raise RecipeFault(f"{', '.join(filters.named())}: parameters of a classical filter; {model} has none of them")
     if untrained:
