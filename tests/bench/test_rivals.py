@@ -240,3 +240,11 @@ def test_faults_are_one_line(words: list[str], said: str, tmp_path: Path, capsys
     assert len(lines) == 1
     assert said in lines[0]
     assert not (tmp_path / "out").exists()
+
+
+def test_what_decides_comes_first_and_filters_fit_in_at_the_end() -> None:
+    order = [row.method for row in Plan(scenes=2, levels=(0.2, 0.1)).rows()]
+    assert len(order) == 4 * len(METHODS)
+    assert set(order[:12]) == {"recorrupted", "noise2noise", "f2fd"}
+    assert order.index("noise2void_z") > max(n for n, name in enumerate(order) if name == "isonet")
+    assert set(order[-20:]) == set(FILTERS)

@@ -30,7 +30,8 @@ from deice.version import __version__
 
 log = logging.getLogger(__name__)
 BESIDE = 15.0  # seconds that a row takes besides its training, before any row has told
-FIRST = ("recorrupted", "noise2noise", "f2fd")  # their rows come before all others
+FIRST = ("recorrupted", "noise2noise", "f2fd")  # their rows come before all others,
+LAST = ("noise2void_z", "self2self_blocks")  # those of variants after them
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,8 @@ class Plan:
         last, as they fit where no training fits any more."""
         chosen = [name for name in ORDER if name in (self.methods or ORDER)]
         rows = [Row(name, index, level) for level in self.levels for index in range(self.scenes) for name in chosen]
-        return sorted(rows, key=lambda row: (METHODS[row.method].table is None, row.method not in FIRST))
+        return sorted(rows, key=lambda row: (METHODS[row.method].table is None, row.method in LAST,
+                                             row.method not in FIRST))
 
 
 @dataclass(frozen=True)

@@ -86,6 +86,6 @@ METHODS: dict[str, Method] = {
         "training": {"batch": 8, "lr": 2e-3, "validate_every": 100}}, ours=True),
     TRUTH: Method("(the noiseless truth)", FITTED),
 }
-# In which order rows are begun: what decides first, then what is quick, then what predicts a hundred times.
+# In which order the methods of a scene are begun (legs.py says which come before those of all other scenes).
 ORDER = ("raw", "gaussian", "tegunov", "wiener", "recorrupted", "noise2noise", "f2fd", "noise2void", "cryocare",
          "missing_wedge", "isonet", "self2self", "noise2void_z", "self2self_blocks", TRUTH)
