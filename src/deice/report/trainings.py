@@ -18,7 +18,7 @@ def save_trainings(path: Path, trainings: Mapping[str, Sequence[tuple[np.ndarray
     with matplotlib.rc_context(STYLE | {"font.size": 7.5}):
         figure = Figure((1.4 * SIDE * ACROSS, SIDE * rows), layout="constrained", dpi=DPI)
         for number, (name, several) in enumerate(trainings.items(), 1):
-            axes = figure.add_subplot(rows, ACROSS, number, title=name, xlabel="s", yscale="log")
+            axes = figure.add_subplot(rows, ACROSS, number, title=name, xlabel="s")
             for seconds, values in several:
                 (line,) = axes.plot(seconds, values, linewidth=1)
                 best = int(np.argmin(values))

@@ -85,16 +85,17 @@ def learnt(
     seconds = method.budget(budget)
     recipe = method.recipe(seconds, tilt_range, seed)
     kept: list[Learner] = []
-    steps, fraction, validations = 0, 0.0, []
+    steps, validations = 0, []
     for step in run(recipe, [image], None, device=str(device), keep=kept):
-        steps, fraction = step.step, step.fraction
+        steps = step.step
         if step.validation is not None and math.isfinite(step.validation):
             validations.append([round(step.seconds, 2), step.step, float(f"{step.validation:.6g}")])
     if not validations:
         raise UserError("no validation was finite; expected a training that converges")
-    said = {"steps": steps, "stopped": TIME if fraction >= 1 else FLAT, "best_step": kept[0].best_step,
-            "validations": validations, "allowed": seconds}
-    return kept[0].model(), said
+    learner, patience = kept[0], recipe.training.patience
+    said = {"steps": steps, "stopped": FLAT if patience and learner.since_best >= patience else TIME,
+            "best_step": learner.best_step, "validations": validations, "allowed": seconds}
+    return learner.model(), said
 
 
 def save_slices(path: Path, volume: Tensor) -> None:
