@@ -1,4 +1,4 @@
-"""The table of single tomograms: rows kept and not repeated, figures by both conventions, thresholds chosen apart."""
+"""The table of single tomograms: rows kept and not repeated, figures by both conventions, detectors set apart."""
 
 import json
 import math
@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from deice.bench.rivals.figures import THRESHOLDS, judged, psnr_minmax, shells, stretched
+from deice.bench.rivals.figures import CLIPS, THRESHOLDS, judged, psnr_minmax, shells, stretched
 from deice.bench.rivals.legs import Leg, Plan, Row, run, tables
 from deice.bench.rivals.methods import METHODS, ORDER, RIVAL_BUDGET
 from deice.bench.rivals.page import PUBLISHED
 from deice.bench.rivals.scenes import Scene, Scenes, completed, known
-from deice.bench.rivals.tables import against, membranes
+from deice.bench.rivals.tables import against, with_membranes
 from deice.bench.rivals.work import FILTERS, work
 from deice.cli import main
 from deice.errors import BatchFailure, RecipeFault
@@ -180,26 +180,26 @@ def test_figures_of_the_truth_itself(scene: Scene) -> None:
     assert judged(scene.whole, scene, CPU)["figures"]["fsc_wedge"] == pytest.approx(1)
 
 
-def test_membranes_at_every_threshold(scene: Scene) -> None:
+def test_membranes_by_every_setting(scene: Scene) -> None:
     labels = np.zeros(scene.truth.shape, np.int8)
     labels[:, 19:22] = 1
     sheet = -torch.from_numpy(labels).float()
     noise = torch.randn(sheet.shape, generator=torch.Generator().manual_seed(3))
     found = judged(sheet + noise, replace(scene, labels=labels), CPU)["membranes"]
-    assert list(found) == [f"{threshold:g}" for threshold in THRESHOLDS]
+    assert len(found) == len(CLIPS) * len(THRESHOLDS)
     assert max(one["surface_dice"] for one in found.values()) > 0.8
     assert judged(sheet, replace(scene, labels=0 * labels), CPU)["membranes"] == {}
 
 
-def test_no_scene_chooses_its_own_threshold() -> None:
+def test_no_scene_chooses_its_own_detector() -> None:
     def row(scene: int, low: float, high: float) -> dict:
-        return {"method": "raw", "level": 0.1, "scene": scene, "membranes": {
+        return {"method": "raw", "level": 0.1, "scene": scene, "figures": {}, "membranes": {
             "0.4": {"dice": low, "surface_dice": low}, "0.6": {"dice": high, "surface_dice": high}}}
 
     rows = [row(0, 0.9, 0.1), row(1, 0.2, 0.5), row(2, 0.3, 0.4)]
-    assert membranes(rows[0], rows) == {"dice": 0.1, "surface_dice": 0.1, "threshold": 0.6}
-    assert membranes(rows[1], rows) == {"dice": 0.2, "surface_dice": 0.2, "threshold": 0.4}
-    assert membranes(rows[0], rows[:1])["dice"] is None
+    assert with_membranes(rows[0], rows)["figures"] == {"dice": 0.1, "surface_dice": 0.1}
+    assert with_membranes(rows[1], rows)["detector"] == "0.4"
+    assert with_membranes(rows[0], rows[:1])["figures"]["dice"] is None
 
 
 def test_gains_are_taken_scene_by_scene() -> None:

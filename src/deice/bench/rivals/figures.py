@@ -17,11 +17,12 @@ from deice.ops.fourier import half_transform, shell_frequencies, shell_sums, tap
 MEMBRANE = 1  # its label
 TOLERANCE = 20.0  # Å, of surface-Dice
 MARGIN = 10.0  # degrees from the last tilt to what counts as inside the wedge: less leaks into it from outside
-THRESHOLDS = tuple(round(0.35 + 0.05 * step, 2) for step in range(13))  # of membrane probability
+CLIPS = (0.1, 0.5)  # of the ridge detector: what suits a noisy volume does not suit a denoised one
+THRESHOLDS = (0.35, 0.45, 0.55, 0.65, 0.75, 0.85)  # of its probability
 
 
 def judged(answer: Tensor, scene: Scene, device: torch.device) -> dict[str, Any]:
-    """{"figures": {…}, "curves": {"frequency", "measured", "wedge"}, "membranes": {threshold: {dice, surface_dice}}}.
+    """{"figures": {…}, "curves": {"frequency", "measured", "wedge"}, "membranes": {setting: {dice, surface_dice}}}.
 
     psnr_minmax, ssim_minmax: answer and density of the scene, each brought to 0 … 1 by its own extremes, as F2Fd's
     program does.  psnr, ssim, cc: against the truth, PSNR and SSIM after least-squares scale and offset.  cc_whole:
@@ -70,21 +71,22 @@ def shells(a: Tensor, b: Tensor, weight: Tensor) -> Tensor:
 
 
 def membranes(answer: Tensor, scene: Scene, device: torch.device) -> dict[str, dict[str, float]]:
-    """Dice and surface-Dice of the ridge detector's membranes in `answer` (z, y, x) at each of THRESHOLDS.
+    """Dice and surface-Dice of the ridge detector's membranes in `answer` (z, y, x) at each of CLIPS and THRESHOLDS.
 
-    Empty where the scene has no membrane. Which threshold counts is chosen later, on other scenes.
+    Empty where the scene has no membrane. Which setting counts is chosen later, on other scenes.
     """
     if not (scene.labels == MEMBRANE).any() or answer.std() == 0:
         return {}
     pixel_size = scene.geometry.pixel_size
     assert pixel_size is not None, "simulated tomograms know their voxels"
-    probability = np.zeros(answer.shape, np.float32)
-    probability_into(probability, Image(answer.float().numpy()[None], scene.geometry), Ridge(), Conditions(device))
-    found, labels = {}, np.zeros(answer.shape, np.int8)
-    for threshold in THRESHOLDS:
-        Labelling(threshold).into(labels, probability, pixel_size)
-        given = scores(labels, scene.labels, TOLERANCE / pixel_size, (MEMBRANE,))
-        found[f"{threshold:g}"] = {key: given[key] for key in ("dice", "surface_dice")}
+    image, found, labels = Image(answer.float().numpy()[None], scene.geometry), {}, np.zeros(answer.shape, np.int8)
+    for clip in CLIPS:
+        probability = np.zeros(answer.shape, np.float32)
+        probability_into(probability, image, Ridge(clip=clip), Conditions(device))
+        for threshold in THRESHOLDS:
+            Labelling(threshold).into(labels, probability, pixel_size)
+            given = scores(labels, scene.labels, TOLERANCE / pixel_size, (MEMBRANE,))
+            found[f"clip {clip:g}, threshold {threshold:g}"] = {key: given[key] for key in ("dice", "surface_dice")}
     return found
 
 

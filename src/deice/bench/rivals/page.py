@@ -20,8 +20,8 @@ truth through the same tilts and lens; PSNR and SSIM after least-squares scale a
 of σ 1.5 and 11 taps. CC, whole scene: against the same truth with no wedge missing. FSC: mean over the shells to
 Nyquist of the correlation where tilts measured, and in the missing wedge (10° from the nearest tilt on), there with the
 whole scene. Edges are tapered, which leaks a little from the one into the other: raw shows how much. Membranes by the
-ridge detector, its threshold chosen for each kind of input on the other scenes. Minutes: training and estimate, on a
-device that several rows share. ± is the standard error over scenes.
+ridge detector, its clip and threshold chosen for each kind of input on the other scenes. Minutes: training and
+estimate, on a device that several rows share. ± is the standard error over scenes.
 """
 # SSIM and PSNR in dB, D2: SHREC 2021, model 0; D3: a real tomogram against cryo-CARE's answer (F2Fd's README)
 PUBLISHED = {

@@ -1,4 +1,4 @@
-"""The tables: rows gathered over the scenes, thresholds chosen on other scenes, ours paired with each rival."""
+"""The tables: rows gathered over the scenes, detectors set on other scenes, ours paired with each rival."""
 
 import csv
 import io
@@ -21,7 +21,7 @@ Kept = dict[str, Any]  # a row as it was kept, with its method, scene and level
 
 def write_all(out: Path, rows: Sequence[Kept], heading: dict[str, Any]) -> dict[str, Any]:
     """Write tomograms.json, .md, .csv (a line a row) and the page's parts, tables/*.md, into `out`; → the document."""
-    rows = [row | {"figures": row["figures"] | membranes(row, rows)} for row in rows]
+    rows = [with_membranes(row, rows) for row in rows]
     tables = {f"{level:g}": table([row for row in rows if row["level"] == level]) for level in heading["levels"]}
     document = heading | {"tables": tables}
     write_json(out / "tomograms.json", document)
@@ -32,17 +32,23 @@ def write_all(out: Path, rows: Sequence[Kept], heading: dict[str, Any]) -> dict[
     return document
 
 
-def membranes(row: Kept, rows: Sequence[Kept]) -> dict[str, float | None]:
-    """Dice and surface-Dice at the threshold of highest mean Dice over the other scenes of this method and level.
+def detector_for(row: Kept, rows: Sequence[Kept]) -> str | None:
+    """The setting of the detector of highest mean Dice over the other scenes of this row's method and level.
 
-    So no scene takes part in choosing its own threshold. None without another scene, or without a membrane.
+    So no scene takes part in choosing its own. None without another scene, or without a membrane.
     """
     others = [other["membranes"] for other in rows if other["scene"] != row["scene"] and other["membranes"]
               and (other["method"], other["level"]) == (row["method"], row["level"])]
     if not others or not row["membranes"]:
-        return {"dice": None, "surface_dice": None, "threshold": None}
-    best = max(row["membranes"], key=lambda threshold: statistics.fmean(o[threshold]["dice"] for o in others))
-    return row["membranes"][best] | {"threshold": float(best)}
+        return None
+    return max(row["membranes"], key=lambda setting: statistics.fmean(other[setting]["dice"] for other in others))
+
+
+def with_membranes(row: Kept, rows: Sequence[Kept]) -> Kept:
+    """The row with its detector's setting, and Dice and surface-Dice at that one among its figures."""
+    detector = detector_for(row, rows)
+    found = {"dice": None, "surface_dice": None} if detector is None else row["membranes"][detector]
+    return row | {"figures": row["figures"] | found, "detector": detector}
 
 
 def table(rows: Sequence[Kept]) -> dict[str, Any]:
@@ -81,7 +87,8 @@ def as_csv(rows: Sequence[Kept]) -> str:
     for row in rows:
         training = {f"training_{key}": row["training"].get(key) for key in ("seconds", "allowed", "steps", "stopped")}
         lines.append({key: row[key] for key in ("level", "method", "scene")} | row["figures"] | training
-                     | {"estimate_seconds": row["training"].get("estimate_seconds"), "machine": row["machine"]})
+                     | {"estimate_seconds": row["training"].get("estimate_seconds"),
+                        "detector": row["detector"], "machine": row["machine"]})
     text = io.StringIO()
     writer = csv.DictWriter(text, list(dict.fromkeys(key for line in lines for key in line)), lineterminator="\n")
     writer.writeheader()
