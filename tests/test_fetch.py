@@ -246,10 +246,12 @@ def test_no_server_at_all_is_said(monkeypatch):
 
 # a killed fetch
 
+# a shell's background jobs are born with Ctrl-C ignored
 KILLED = """
-import sys
+import signal, sys
 from pathlib import Path
 from deice.cli import run
+signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.exit(run(["fetch", "EMPIAR-10025", "-o", sys.argv[1], "--parallel", "1"]))
 """
 
