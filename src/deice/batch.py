@@ -15,7 +15,7 @@ from deice.errors import BatchFailure, UserError
 from deice.filters import Filter
 from deice.image import Image
 from deice.inference import Conditions, denoise_into, describe, open_scene
-from deice.io import create, writable_folder
+from deice.io import create, is_zarr, writable_folder
 from deice.scenes import Scene, half_of, stem
 from deice.schemes import Noise2Noise
 from deice.untrained import Untrained
@@ -34,15 +34,18 @@ class Outcome:
 
 
 def plan_outputs(scenes: Sequence[Scene], out: Path, inputs: Sequence[Path]) -> list[Path]:
-    """Each scene's output, DIR/<same name>.mrc, before any work.
+    """Each scene's output, DIR/<same name>.mrc, of OME-Zarr .zarr, before any work.
 
-    Raises UserError for an output that is one of the `inputs` (also of those left aside) or another scene's output.
+    Raises UserError for an output that is, or lies in, one of the `inputs` (also of those left aside), or is another
+    scene's output.
     """
-    writable_folder(out)
     taken = {path.resolve() for path in inputs}
+    if inside := taken & {out.resolve(), *out.resolve().parents}:
+        raise UserError(f"{out}: lies in the input {inside.pop()}; choose another -o")
+    writable_folder(out)
     outputs: dict[Path, Scene] = {}
     for scene in scenes:
-        path = (out / f"{scene.name}.mrc").resolve()
+        path = (out / output_name(scene)).resolve()
         if path in taken:
             raise UserError(f"{path}: the output would overwrite an input; choose another -o")
         if path in outputs:
@@ -50,6 +53,11 @@ def plan_outputs(scenes: Sequence[Scene], out: Path, inputs: Sequence[Path]) -> 
                             "denoise them into different folders")
         outputs[path] = scene
     return list(outputs)
+
+
+def output_name(scene: Scene) -> str:
+    """NAME.zarr for what is read from OME-Zarr, NAME.mrc for all else."""
+    return f"{scene.name}.zarr" if is_zarr(scene.files[0]) else f"{scene.name}.mrc"
 
 
 def denoise_scene(
@@ -107,7 +115,7 @@ def denoise_files(
     for scene, path, pair in zip(scenes, outputs, alone):
         jobs = [(scene, path)]
         if halves is not None:
-            jobs += [(half, halves / f"{half.name}.mrc") for half in pair]
+            jobs += [(half, halves / output_name(half)) for half in pair]
         wanted = [job for job in jobs if overwrite or not job[1].exists()]
         try:
             if not wanted:

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from deice.errors import PairFault, UserError
 from deice.image import Image
-from deice.io import read
+from deice.io import is_zarr, read
 
 log = logging.getLogger(__name__)
 
-SUFFIXES = (".mrc", ".mrcs", ".map", ".rec", ".st", ".tif", ".tiff", ".eer")
+SUFFIXES = (".mrc", ".mrcs", ".map", ".rec", ".st", ".tif", ".tiff", ".eer", ".zarr")
 PACKED = (".gz", ".bz2")
 PIXEL_SIZE_TOLERANCE = 1e-3  # relative: headers round
 # stem before, even or odd, stem after; and the name of the same file from all frames
@@ -55,6 +55,7 @@ def expand(inputs: Path | str | Iterable[Path | str]) -> list[Path]:
     """Files, globs and folders → files, each once, in natural order (frame_2 before frame_10).
 
     In a folder, only files whose ending is a picture's count, and so do those in its even/ and odd/ folders (Warp).
+    A folder of Zarr is one file.
     Raises UserError where one of the inputs holds nothing.
     """
     given = [inputs] if isinstance(inputs, str | Path) else list(inputs)
@@ -152,6 +153,8 @@ def half_of(path: Path) -> Half | None:
 
 def _expand_one(given: Path | str) -> list[Path]:
     path = Path(given).expanduser()
+    if is_zarr(path):
+        return [path]
     if path.is_dir():
         folders = [path, *(f for f in path.iterdir() if f.is_dir() and f.name in PARTNER_FOLDER)]
         files = [file for folder in folders for file in folder.iterdir() if _is_picture(file)]
@@ -165,6 +168,7 @@ def _expand_one(given: Path | str) -> list[Path]:
             raise UserError(f"{path}: no such file or folder; check the name")
         return [path]
     found = [Path(name) for name in glob.glob(str(path), recursive=True)]
+    found = [one for one in found if not any(folder.suffix.lower() == ".zarr" for folder in one.parents)]
     files = [file for one in found for file in (_expand_one(one) if one.is_dir() else [one])]
     if not files:
         raise UserError(f"{given}: no file matches; expected a file, a glob or a folder")
@@ -173,7 +177,8 @@ def _expand_one(given: Path | str) -> list[Path]:
 
 def _is_picture(path: Path) -> bool:
     name = Path(path.stem) if path.suffix.lower() in PACKED else path
-    return path.is_file() and not path.name.startswith(".") and name.suffix.lower() in SUFFIXES
+    there = path.is_dir() if path.suffix.lower() == ".zarr" else path.is_file()
+    return there and not path.name.startswith(".") and name.suffix.lower() in SUFFIXES
 
 
 def _natural(path: Path) -> list[tuple[int, int, str]]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from deice.errors import FileFault, PairFault, RecipeFault, UserError
 from deice.image import Image
-from deice.io import read
+from deice.io import is_zarr, read
 from deice.scenes import expand, group, match, stem
 
 
@@ -84,7 +84,7 @@ def listed(images: Any) -> list[Any]:
 def _partners(items: list[Any], given: Any, what: str) -> list[Any]:
     if given is None:
         return [None] * len(items)
-    if _is_path(given) and Path(given).is_dir():
+    if _is_path(given) and Path(given).is_dir() and not is_zarr(Path(given)):
         _need_names(items, given)
         return [scene.files[1] for scene in match(items, Path(given))]
     return _as_many(items, listed(given), what)

@@ -113,14 +113,15 @@ def denoise(
 
     Example: deice denoise halves/ -m run -o denoised
 
-    Writes DIR/NAME.mrc for each input NAME; two halves give one output under their stem. Finished outputs are skipped.
+    Writes DIR/NAME.mrc for each input NAME, DIR/NAME.zarr for OME-Zarr; two halves give one output under their stem.
+    Finished outputs are skipped.
     A scheme trained on the input also leaves DIR/NAME.png, its central planes before and after, and DIR/runs/NAME.
     Extract particles from the raw data, never from denoised pictures.
 
     Parameters
     ----------
     inputs
-        Files, globs or folders.
+        Files, globs or folders; a folder NAME.zarr is one input.
     out
         Folder of the denoised files.
     model
@@ -140,7 +141,7 @@ def denoise(
     pixel_size
         Å per pixel, where the header does not know or lies.
     float16
-        Write 16-bit floating point (MRC mode 12).
+        Write 16-bit floating point (in MRC, mode 12).
     denoised_halves
         Folder for each half denoised by itself, as deice measure needs them for the removed noise.
     overwrite

@@ -24,7 +24,7 @@ def info(
     Parameters
     ----------
     files
-        Files, globs or folders: MRC, TIFF, EER movies, DM4 gain references; with --patches also one folder of
+        Files, globs or folders: MRC, TIFF, OME-Zarr, EER movies, DM4 gain references; with --patches also one folder of
         packed .bin files.
     json
         Write the figures to this file, "-" for stdout.

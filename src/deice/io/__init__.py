@@ -1,4 +1,4 @@
-"""Reading and writing: the first bytes of a file, never its name, decide which module reads it; MRC is written.
+"""Reading and writing: the first bytes of a file, never its name, decide which module reads it.
 
 Whatever is read is lazy: mapped into memory where the format allows it, decoded frame by frame where it is
 packed. Slices may have negative strides or foreign byte order: `np.ascontiguousarray(views[...],
@@ -13,10 +13,12 @@ import numpy as np
 
 from deice.errors import FileFault, RecipeFault
 from deice.image import Image
-from deice.io.mrc_writing import create, writable_folder, write
+from deice.io.mrc_writing import writable_folder
+from deice.io.ome_zarr import is_zarr, open_zarr
 from deice.io.stored import Stored
+from deice.io.writing import create, write
 
-__all__ = ["create", "inspect", "read", "read_gain", "read_movie", "writable_folder", "write"]
+__all__ = ["create", "inspect", "is_zarr", "read", "read_gain", "read_movie", "writable_folder", "write"]
 
 FOREIGN = {
     b"\x89PNG": "a PNG picture",
@@ -115,6 +117,8 @@ def inspect(path: Path | str, eer_frames: int | None = None, eer_superres: int =
     """What the file holds, before it is decided what it serves as: pixels (sections, y, x), geometry,
     header."""
     path = Path(path)
+    if is_zarr(path):
+        return open_zarr(path)
     magic = _magic(path)
     for start, name in FOREIGN.items():
         if magic.startswith(start):
@@ -141,7 +145,7 @@ def _magic(path: Path) -> bytes:
     except FileNotFoundError as error:
         raise FileFault(path, "no such file; check the name") from error
     except IsADirectoryError as error:
-        raise FileFault(path, "a folder; expected a file") from error
+        raise FileFault(path, "a folder; expected a file, or a folder of OME-Zarr") from error
     except OSError as error:
         raise FileFault(path, f"cannot be read ({error.strerror})") from error
     if not magic:

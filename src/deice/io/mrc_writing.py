@@ -17,8 +17,8 @@ from mrcfile.dtypes import HEADER_DTYPE
 from mrcfile.utils import machine_stamp_from_byte_order
 
 from deice.errors import FileFault, UserError
-from deice.image import Geometry, Image
-from deice.io.statistics import BLOCK, statistics
+from deice.image import Geometry
+from deice.io.statistics import statistics
 from deice.version import __version__
 
 SUFFIXES = (".mrc", ".mrcs", ".map", ".rec", ".st", ".ali")
@@ -27,38 +27,8 @@ FLOAT16_END = 65504
 MODES = {1: 0, 2: 12, 4: 2}  # bytes per pixel: int8, float16, float32
 
 
-def write(
-    path: Path | str,
-    image: Any,
-    geometry: Geometry | None = None,
-    float16: bool = False,
-    label: str = "",
-    axes: str | None = None,
-    int8: bool = False,
-) -> None:
-    """Write `image`, an Image of one view or an array (y, x) or (z, y, x), as float32 or float16 MRC.
-
-    int8: as signed bytes (mode 0) instead, for labels of 0 to 127.
-
-    A movie (t, y, x) is written as a stack of frames with axes="tyx".  geometry: the Image's own where not given.
-    label: what made the picture; version and date are added.
-    Raises FileFault where the file cannot be written, UserError for several views without axes="tyx".
-    """
-    if isinstance(image, Image):
-        geometry = geometry or image.geometry
-        image = image.views if axes == "tyx" else _only_view(path, image)
-    elif not hasattr(image, "shape"):
-        image = np.asarray(image)
-    with create(path, image.shape, geometry, float16, label, axes, int8) as data, np.errstate(over="ignore"):
-        rows = max(1, BLOCK // max(1, image.shape[-1]))
-        for number in np.ndindex(*image.shape[:-2]):
-            frame = image[number] if number else image
-            for first in range(0, image.shape[-2], rows):
-                data[number][first : first + rows] = frame[first : first + rows]
-
-
 @contextmanager
-def create(
+def create_mrc(
     path: Path | str,
     shape: tuple[int, ...],
     geometry: Geometry | None = None,
@@ -75,7 +45,8 @@ def create(
     """
     path, shape = Path(path), tuple(int(n) for n in shape)
     if path.suffix.lower() not in SUFFIXES:
-        raise FileFault(path, f"deice writes MRC; expected a name that ends in one of {', '.join(SUFFIXES)}")
+        endings = ", ".join((*SUFFIXES, ".zarr"))
+        raise FileFault(path, f"deice writes MRC and OME-Zarr; expected a name that ends in one of {endings}")
     if len(shape) not in (2, 3) or min(shape) < 1:
         raise UserError(
             f"{path}: an image of shape {shape} has no place in an MRC file; expected (y, x) or (z, y, x)"
@@ -101,13 +72,6 @@ def writable_folder(path: Path | str) -> Path:
     folder = Path(path)
     _reserve(folder / "probe.mrc", 0).unlink()
     return folder
-
-
-def _only_view(path: Path | str, image: Image) -> Any:
-    if image.views.shape[0] != 1:
-        raise UserError(f"{path}: {image.views.shape[0]} views for one file; expected one: write them one by one, "
-                        'or as a stack of frames with axes="tyx"')  # fmt: skip
-    return image.views[0]
 
 
 def _reserve(path: Path, size: int) -> Path:

@@ -46,7 +46,7 @@ class Frames:
         """
         if key is None:
             return Frames((1, *self.shape), self.dtype, self.decode)
-        key = _without_ellipsis(key if isinstance(key, tuple) else (key,), self.ndim)
+        key = without_ellipsis(key if isinstance(key, tuple) else (key,), self.ndim)
         outer = self.shape[:-2]
         numbers = np.arange(np.prod(outer)).reshape(outer)[key[: len(outer)]]
         inside = key[len(outer) :]
@@ -62,7 +62,7 @@ class Frames:
         return np.asarray(self[:], dtype=dtype)
 
 
-def _without_ellipsis(key: tuple, axes: int) -> tuple:
+def without_ellipsis(key: tuple, axes: int) -> tuple:
     """`key` with its `...`, or its missing end, spelled out as full slices."""
     place = next((i for i, k in enumerate(key) if k is Ellipsis), len(key))
     given = [k for k in key if k is not Ellipsis]
