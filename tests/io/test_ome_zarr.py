@@ -1,6 +1,7 @@
 """OME-Zarr: what is written is read back, in any order of axes, chunk by chunk; every fault in one line."""
 
 import json
+import os
 import shutil
 import sys
 from dataclasses import replace
@@ -247,11 +248,28 @@ def test_a_failed_block_leaves_what_was_there(tmp_path):
     assert np.array_equal(np.asarray(io.read(tmp_path / "a.zarr")), noise(3, 4, 5) + 1)
 
 
+def test_an_older_volume_comes_back_where_the_new_one_cannot_take_its_place(tmp_path, monkeypatch):
+    io.write(tmp_path / "a.zarr", noise(3, 4, 5))
+    replace_folder = os.replace
+
+    def refuses(source, target):
+        if str(source).endswith("volume"):
+            raise PermissionError(13, "Permission denied")
+        replace_folder(source, target)
+
+    monkeypatch.setattr(os, "replace", refuses)
+    with pytest.raises(FileFault, match="cannot be written"):
+        io.write(tmp_path / "a.zarr", noise(3, 4, 5) + 1)
+    assert np.array_equal(np.asarray(io.read(tmp_path / "a.zarr")), noise(3, 4, 5))
+
+
 def test_what_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "folder.zarr").touch()
     (tmp_path / "kept.ZARR").mkdir()
-    with pytest.raises(FileFault, match="something else stands"):
-        io.write(tmp_path / "folder.zarr", noise(3, 4, 5))
+    (tmp_path / "kept.ZARR" / "notes.txt").touch()
+    for name in ("folder.zarr", "kept.ZARR"):
+        with pytest.raises(FileFault, match="something else stands"):
+            io.write(tmp_path / name, noise(3, 4, 5))
     with pytest.raises(FileFault, match="cannot be written"):
         io.write(tmp_path / "folder.zarr" / "a.zarr", noise(3, 4, 5))
     with pytest.raises(FileFault, match="beyond float16"):

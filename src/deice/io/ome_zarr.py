@@ -38,7 +38,12 @@ class Level:
 
 def is_zarr(path: Path) -> bool:
     """Whether `path` is a folder that is one volume: Zarr's metadata lie in it, or its name says .zarr."""
-    return path.is_dir() and (path.suffix.lower() == ".zarr" or any((path / name).is_file() for name in METADATA))
+    return path.is_dir() and (path.suffix.lower() == ".zarr" or has_metadata(path))
+
+
+def has_metadata(path: Path) -> bool:
+    """Whether Zarr's metadata lie in the folder."""
+    return any((path / name).is_file() for name in METADATA)
 
 
 def the_zarr_package(path: Path) -> Any:
@@ -59,7 +64,7 @@ def open_zarr(path: Path) -> Stored:
     are no numbers; UserError without the package zarr.
     """
     zarr = the_zarr_package(path)
-    if not any((path / name).is_file() for name in METADATA):
+    if not has_metadata(path):
         raise FileFault(path, f"a folder without Zarr's metadata ({', '.join(METADATA)}); copy it again")
     node = _opened(path, zarr)
     if isinstance(node, zarr.Array):

@@ -18,7 +18,7 @@ import numpy as np
 
 from deice.errors import FileFault, UserError
 from deice.image import Geometry
-from deice.io.ome_zarr import is_zarr, the_zarr_package
+from deice.io.ome_zarr import has_metadata, the_zarr_package
 from deice.version import __version__
 
 CHUNK = {2: (1024, 1024), 3: (64, 128, 128)}  # about 4 MB of float32
@@ -41,7 +41,7 @@ def create_zarr(
     zarr = the_zarr_package(path)
     if len(shape) not in (2, 3) or min(shape) < 1:
         raise UserError(f"{path}: an image of shape {shape}; expected (y, x) or (z, y, x)")
-    if path.exists() and not is_zarr(path):
+    if path.exists() and not has_metadata(path):
         raise FileFault(path, "something else stands where the OME-Zarr folder should; expected another name")
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
@@ -51,13 +51,23 @@ def create_zarr(
                 group = zarr.create_group(str(temporary / "volume"), zarr_format=2)
                 _write_levels(path, group, pixels, float16)
             group.attrs["multiscales"] = [_description(path.stem, pixels, geometry or Geometry(), label)]
-            if path.exists():
-                os.replace(path, temporary / "older")
-            os.replace(temporary / "volume", path)
+            _put_in_place(temporary / "volume", path, temporary / "older")
         except OSError as error:
             raise _cannot(path, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _put_in_place(folder: Path, path: Path, older: Path) -> None:
+    """Give `folder` the name `path`; what bears it is moved to `older`, and back again if that fails."""
+    if path.exists():
+        os.replace(path, older)
+    try:
+        os.replace(folder, path)
+    except OSError:
+        if older.exists():
+            os.replace(older, path)
+        raise
 
 
 def _cannot(path: Path, error: OSError) -> FileFault:
