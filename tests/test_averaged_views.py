@@ -5,10 +5,13 @@ import pytest
 import torch
 
 import deice
+from deice.batch import denoise_scene
 from deice.checkpoint import Model
 from deice.image import Image
+from deice.inference import Conditions
 from deice.nets import UNet
 from deice.recipe import Recipe
+from deice.scenes import Scene
 from deice.schemes import Noise2Noise
 
 
@@ -56,3 +59,12 @@ def test_an_empty_view_is_refused():
     views[1] = 7.0
     with pytest.raises(deice.errors.UserError, match="varies"):
         deice.denoise(Image(views), model)
+
+
+@pytest.mark.parametrize(("axes", "name", "said"), [(2, "mic", False), (3, "tomo", True), (3, "tomo_EVN", False)])
+def test_a_lone_average_is_spoken_of_where_halves_are_denoised_one_by_one(axes, name, said, tmp_path, caplog):
+    path = tmp_path / f"{name}.mrc"
+    deice.write(path, views_of(axes)[0])
+    denoise_scene(Scene(name, (path,)), tmp_path / "out.mrc", model_of(axes, Noise2Noise()),
+                  Conditions(torch.device("cpu")))
+    assert ("give both halves" in caplog.text) == said

@@ -84,9 +84,10 @@ def denoise_scene(
 
 
 def _say_if_alone(scene: Scene, model: Model, image: Image) -> None:
-    """A lone average, where the estimate is made of both halves: a word on its noise. A half is what was learnt from."""
-    of_halves = isinstance(model.scheme, Noise2Noise) and not model.scheme.directed
-    if of_halves and not model.scheme.averages(model.axes) and image.views.shape[0] == 1 and half_of(scene.files[0]) is None:
+    """Where each half is denoised by itself, a word on the noise of a lone average; a lone half is as it was learnt."""
+    scheme = model.scheme
+    half_by_half = isinstance(scheme, Noise2Noise) and not scheme.directed and not scheme.averages(model.axes)
+    if half_by_half and image.views.shape[0] == 1 and half_of(scene.files[0]) is None:
         log.warning("one view, but the model learnt from halves: a full average has less noise than a half, and is "
                     "denoised as if it were a half; give both halves for the best estimate")
 
