@@ -39,7 +39,8 @@ def page() -> str:
         "# The command line",
         "This page is what the program itself prints; `make docs` writes it anew.",
         "Exit codes: 0 done · 2 the input is at fault (one line: what was found, what was expected, what to do) · "
-        "3 some files of a batch failed, each is named, the others are done · 1 our fault, with a traceback (`deice verify`: with a line). "
+        "3 some files of a batch failed, each is named, the others are done · "
+        "1 our fault, with a traceback (`deice verify`: with a line). "
         "Progress and warnings go to stderr; `--json -` writes figures to stdout.",
         _block(help_text()),
     ]
