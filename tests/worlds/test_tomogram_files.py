@@ -155,7 +155,7 @@ def anonymous():
 peak, done = 0, threading.Event()
 def watch():
     global peak
-    while not done.wait(0.005):
+    while not done.wait(0.001):  # a peak of the smaller run that is missed looks like growth
         peak = max(peak, anonymous())
 watcher = threading.Thread(target=watch)
 watcher.start()
