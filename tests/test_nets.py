@@ -20,6 +20,7 @@ OPTIONS = [
     UNet(size=4, depth=2, upsampling="linear"),
     UNet(size=4, depth=2, upsampling="transposed", norm="batch"),
     UNet(size=4, depth=2, blocks="residual"),
+    UNet(size=4, depth=2, blocks="residual", bias=False),
 ]
 
 
@@ -98,6 +99,16 @@ def test_a_residual_block_adds_what_it_computes_to_its_input():
     assert torch.equal(block(features), features)
 
 
+@pytest.mark.parametrize("blocks", ["plain", "residual"])
+def test_without_biases_the_answer_to_a_multiple_is_that_multiple_of_the_answer(blocks):
+    torch.manual_seed(0)
+    module = UNet(size=4, depth=2, blocks=blocks, bias=False).build(2).eval()
+    assert all(tensor.ndim > 1 for tensor in module.parameters())
+    picture = torch.randn(1, 1, 32, 32)
+    assert torch.equal(module(8 * picture), 8 * module(picture))  # a power of 2: exact in floating point
+    assert not module(0 * picture).any()
+
+
 def test_dropout_hides_values_from_each_convolution_on_the_way_up_and_only_in_training():
     module = UNet(size=4, depth=2, dropout=0.5).build(2)
     drops = [name for name, layer in module.named_modules() if isinstance(layer, torch.nn.Dropout)]
@@ -129,7 +140,8 @@ def test_weights_have_the_names_they_always_had():
 
 @pytest.mark.parametrize("flag", [
     "unet:norm=group", "unet:blocks=dense", "unet:upsampling=cubic", "unet:dropout=1.0", "unet:dropout=-0.1",
-    "unet:dropout=nan", "residual_cnn:norm=instance", "residual_cnn:depth=1", "unet:size=0",
+    "unet:dropout=nan", "unet:bias=false,norm=batch", "unet:bias=false,upsampling=transposed",
+    "residual_cnn:norm=instance", "residual_cnn:depth=1", "unet:size=0",
 ])  # fmt: skip
 def test_a_setting_that_cannot_be_is_refused_in_a_line(flag):
     with pytest.raises(RecipeFault, match=r"has .*expected") as fault:

@@ -25,6 +25,7 @@ NETS = [
     UNet(size=4, depth=2, dropout=0.4, upsampling="transposed"),
     UNet(size=4, depth=2, blocks="residual", upsampling="linear"),
     UNet(size=4, depth=1, widest=4, blocks="residual", norm="batch", dropout=0.3, upsampling="transposed"),
+    UNet(size=4, depth=2, bias=False),
 ]
 
 

@@ -30,7 +30,9 @@ class UNet:
     level, skips concatenated; `residual` adds the input to the answer. `norm`: none or batch, between convolution and
     ReLU. `blocks`: plain, or residual (He et al. 2016: a block adds what it computes to its input). `upsampling`:
     nearest, linear, or transposed (2×2 convolutions, as published). `dropout`: the share of values that training hides
-    from each convolution of the blocks on the way up and from the last one.
+    from each convolution of the blocks on the way up and from the last one. `bias`: False for a net without additive
+    constants, whose answer to a·x is a times its answer to x for a > 0, so that one net serves all noise levels
+    (Mohan et al. 2020).
     """
 
     size: int = 32
@@ -41,6 +43,7 @@ class UNet:
     blocks: str = "plain"
     upsampling: str = "nearest"
     dropout: float = 0.0
+    bias: bool = True
 
     def __post_init__(self):
         if min(self.size, self.depth, self.widest) < 1:
@@ -48,6 +51,9 @@ class UNet:
             raise RecipeFault(f"unet has {found}; expected 1 or more of each")
         if not 0 <= self.dropout < 1:
             raise RecipeFault(f"unet has dropout {self.dropout}; expected a share from 0 to below 1")
+        if not self.bias and (self.norm, self.upsampling == "transposed") != ("none", False):
+            raise RecipeFault(f"unet has bias false with norm {self.norm!r} and upsampling {self.upsampling!r}, which "
+                              "add constants; expected norm none, and upsampling nearest or linear")
         expect_one_of("unet", "norm", self.norm, NORMS)
         expect_one_of("unet", "blocks", self.blocks, BLOCKS)
         expect_one_of("unet", "upsampling", self.upsampling, UP_SAMPLINGS)
@@ -100,7 +106,7 @@ class UNetModule(nn.Module):
         for block in (*self.down, *self.up):
             _start_as_identity(block)
         self.drop = nn.Dropout(settings.dropout)
-        self.last = convolution(axes, widths[0], 1, size=1)
+        self.last = convolution(axes, widths[0], 1, size=1, bias=settings.bias)
         start_near_zero(self.last)
 
     def forward(self, picture: Tensor) -> Tensor:
@@ -137,19 +143,20 @@ def _block(settings: UNet, axes: int, channels_in: int, channels_out: int, dropo
     for name, a in (("0", channels_in), ("2", channels_out)):
         if dropout:
             layers[f"drop{name}"] = nn.Dropout(dropout)
-        layers[name] = convolution(axes, a, channels_out, bias=settings.norm == "none")
+        layers[name] = convolution(axes, a, channels_out, bias=settings.bias and settings.norm == "none")
         if settings.norm == "batch":
             layers[f"norm{name}"] = batch_norm(axes, channels_out)
         layers[f"relu{name}"] = nn.ReLU(inplace=True)
     if settings.blocks == "plain":
         return nn.Sequential(layers)
     del layers["relu2"]  # comes after the sum
-    shortcut = nn.Identity() if channels_in == channels_out else convolution(axes, channels_in, channels_out, size=1)
+    same = channels_in == channels_out
+    shortcut = nn.Identity() if same else convolution(axes, channels_in, channels_out, size=1, bias=settings.bias)
     return ResidualBlock(nn.Sequential(layers), shortcut)
 
 
 def _start_as_identity(block: nn.Module) -> None:
     """A residual block begins by adding little (Goyal et al. 2017), or a deep net's answer would begin enormous."""
     if isinstance(block, ResidualBlock):
-        weight, _ = block.body[-1].parameters()
+        weight = block.body[-1].weight
         weight.data.mul_(0.1)
