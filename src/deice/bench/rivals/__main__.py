@@ -1,14 +1,11 @@
 """The tables without the command line's libraries: python -m deice.bench.rivals --out DIR --parallel 8 --minutes 9."""
 
 import argparse
-import logging
 import sys
 from pathlib import Path
 
+from deice.bench.legs import as_command
 from deice.bench.rivals.legs import Plan, run
-from deice.errors import BatchFailure, UserError
-
-log = logging.getLogger("deice.bench.rivals")
 
 
 def main(words: list[str] | None = None) -> int:
@@ -26,21 +23,11 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--device", default=usual.device, help="auto, cpu or cuda")
     parser.add_argument("--seed", type=int, default=usual.seed)
     words_given = parser.parse_args(words)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     settings = vars(words_given)
     out = settings.pop("out")
-    methods = tuple(filter(None, settings.pop("methods").split(",")))
-    settings |= {"size": tuple(settings["size"]), "levels": tuple(settings["levels"])}
-    try:
-        left = run(out, Plan(methods=methods, **settings))["left"]
-    except UserError as error:
-        log.error("%s", error)
-        return 2
-    except BatchFailure as error:
-        log.error("%s", "; ".join(f"{name}: {why}" for name, why in error.failures))
-        return 3
-    log.info("left: %s", ", ".join(left) or "nothing")
-    return 0
+    settings |= {"size": tuple(settings["size"]), "levels": tuple(settings["levels"]),
+                 "methods": tuple(filter(None, settings["methods"].split(",")))}
+    return as_command(lambda: run(out, Plan(**settings)))
 
 
 if __name__ == "__main__":

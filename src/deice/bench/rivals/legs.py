@@ -4,7 +4,6 @@ DIR/rows/METHOD__scene_N__snr_L.json    one row, never computed again while its 
 DIR/slices/….npz                        central planes of its answer
 """
 
-import json
 import logging
 import os
 import time
@@ -17,6 +16,7 @@ from typing import Any
 
 import torch
 
+from deice.bench.legs import kept_row, legs_noted, note_leg
 from deice.bench.rivals.drawings import draw
 from deice.bench.rivals.methods import METHODS, ORDER
 from deice.bench.rivals.scenes import Scenes
@@ -99,10 +99,7 @@ class Row:
 
     def kept(self, out: Path) -> dict[str, Any] | None:
         """What was kept of it, if its method still has the same settings."""
-        path = self.file(out)
-        found = json.loads(path.read_text()) if path.exists() else None
-        same = found is not None and found["settings"] == json.loads(json.dumps(settings(METHODS[self.method])))
-        return found if same else None
+        return kept_row(self.file(out), "settings", settings(METHODS[self.method]))
 
 
 @dataclass
@@ -113,6 +110,7 @@ class Leg:
     plan: Plan
     waiting: list[Row]
     started: float = field(default_factory=time.monotonic)
+    stamp: int = field(default_factory=time.time_ns)
     beside: dict[str, float] = field(default_factory=dict)
     failures: list[tuple[str, str]] = field(default_factory=list)
     done: int = 0
@@ -174,7 +172,7 @@ def tables(out: Path, plan: Plan) -> dict[str, Any]:
     kept = {row: row.kept(out) for row in plan.rows()}
     rows: list[dict[str, Any]] = [{"method": row.method, "scene": row.scene, "level": row.level, **found}
                                   for row, found in kept.items() if found is not None]
-    legs = [json.loads(path.read_text()) for path in sorted((out / "legs").glob("*.json"))]
+    legs = legs_noted(out)
     took: dict[str, Any] = {"legs": len(legs), "rows": len(rows),
                             "parallel": max((leg["parallel"] for leg in legs), default=0)}
     for kind in ("cuda", "cpu"):
@@ -231,6 +229,4 @@ def _work(pool: Executor, leg: Leg) -> Iterator[Row]:
 
 def _note(leg: Leg, device: torch.device) -> None:
     """Keep how long this leg has lasted, so that a leg that is killed counts too."""
-    stamp = f"{time.time() - leg.seconds():.0f}"
-    write_json(leg.out / "legs" / f"{stamp}.json", {"seconds": leg.seconds(), "parallel": leg.plan.parallel,
-                                                   "rows": leg.done, "device": device.type})
+    note_leg(leg.out, leg.stamp, leg.seconds(), parallel=leg.plan.parallel, rows=leg.done, device=device.type)

@@ -1,15 +1,13 @@
 """The tables without the command line's libraries: python -m deice.bench.sources --out DIR --parallel 6 --minutes 9."""
 
 import argparse
-import logging
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
+from deice.bench.legs import as_command
 from deice.bench.sources.legs import Plan, do_row, run
-from deice.errors import BatchFailure, UserError
-
-log = logging.getLogger("deice.bench.sources")
 
 
 def main(words: list[str] | None = None) -> int:
@@ -25,23 +23,18 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--row", help=argparse.SUPPRESS)
     given = parser.parse_args(words)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the rows that run end with the leg
-    try:
-        plan = Plan(tuple(filter(None, given.only.split(","))), given.minutes, given.scale, given.parallel,
-                    given.device, given.workers, given.seed)
-        if given.row:
-            do_row(given.out, given.row, plan)
-            return 0
-        left = run(given.out, plan)["left"]
-    except UserError as error:
-        log.error("%s", error)
-        return 2
-    except BatchFailure as error:
-        log.error("%s", "; ".join(f"{name}: {why}" for name, why in error.failures))
-        return 3
-    log.info("left: %s", ", ".join(left) or "nothing")
-    return 0
+    return as_command(lambda: _leg(given))
+
+
+def _leg(given: argparse.Namespace) -> dict[str, Any]:
+    """What is left after the leg; of one row by itself nothing is said."""
+    plan = Plan(tuple(filter(None, given.only.split(","))), given.minutes, given.scale, given.parallel, given.device,
+                given.workers, given.seed)
+    if given.row:
+        do_row(given.out, given.row, plan)
+        return {"left": []}
+    return run(given.out, plan)
 
 
 if __name__ == "__main__":

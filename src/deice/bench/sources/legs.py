@@ -3,7 +3,6 @@
 A row is kept as DIR/rows/NAME.json when it is done, and never computed again; one that was killed begins anew.
 """
 
-import json
 import logging
 import os
 import subprocess
@@ -14,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from deice.bench.legs import kept_row, legs_noted, note_leg
 from deice.bench.sources.data import SCALES, Pictures
 from deice.bench.sources.rows import ROWS, Row
 from deice.bench.sources.tables import TABLES, write_all
@@ -142,10 +142,7 @@ def chosen(plan: Plan) -> list[Row]:
 
 def finished(out: Path, row: Row, pictures: Pictures) -> dict[str, Any] | None:
     """A row that was kept, if it is the row that would be computed now."""
-    path = row_file(out, row)
-    found = json.loads(path.read_text()) if path.exists() else None
-    same = found is not None and found["identity"] == json.loads(json.dumps(identity(row, pictures)))
-    return found if same else None
+    return kept_row(row_file(out, row), "identity", identity(row, pictures))
 
 
 def tables(out: Path, plan: Plan) -> dict[str, Any]:
@@ -153,7 +150,7 @@ def tables(out: Path, plan: Plan) -> dict[str, Any]:
     pictures = pictures_in(out, plan)
     kept = {row.name: finished(out, row, pictures) for row in ROWS}
     rows = {name: row for name, row in kept.items() if row is not None}
-    legs = [json.loads(path.read_text()) for path in sorted((out / "legs").glob("*.json"))]
+    legs = legs_noted(out)
     took = {"rows": len(rows), "row_seconds": sum(row["seconds"] for row in rows.values()), "legs": len(legs),
             "leg_seconds": sum(leg["seconds"] for leg in legs), "parallel": max(leg["parallel"] for leg in legs)}
     machines = dict.fromkeys(row["machine"] for row in rows.values()) or {machine(): None}
@@ -224,5 +221,4 @@ def _ended(leg: Leg) -> Iterator[tuple[Row, float]]:
 def _note(out: Path, leg: Leg) -> None:
     """Keep how long this leg has lasted, so that a leg that is killed counts too."""
     device = choose_device(leg.plan.device)
-    write_json(out / "legs" / f"{leg.stamp}.json", {"seconds": leg.seconds(), "parallel": leg.plan.parallel,
-                                                    "rows": leg.done, "device": device.type})
+    note_leg(out, leg.stamp, leg.seconds(), parallel=leg.plan.parallel, rows=leg.done, device=device.type)
