@@ -1,0 +1,120 @@
+"""Noise of drawn pictures: electrons, cameras, moving ice, and what programs do to a picture afterwards."""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from deice.ops.fourier import from_half_transform, half_transform
+from deice.worlds.drawn.ranges import log_uniform, one_of, sometimes
+from deice.worlds.matter import ice_structure_factor
+
+FEW = 20.0  # electrons per pixel: with fewer they are counted one by one
+COLOURS = ("white", "blurred", "dipped", "coarse")
+HOW_OFTEN = (0.45, 0.2, 0.15, 0.2)
+
+Settings = dict[str, np.ndarray]
+
+
+def draw_noise(count: int, rng: np.random.Generator) -> Settings:
+    """Settings of the noise of `count` pictures, each (count,).
+
+    mtf: what a camera leaves of an amplitude at Nyquist, `floor` of white noise besides.  dip, coarse: less or more
+    noise at the lowest frequencies, below `bend` cycles per pixel.  ice: standard deviation of the moving ice's
+    structure over that of the counting.  lines: of columns.  spots: share of pixels that count wrongly.
+    low_pass, sharp: what is left of a filtered picture; high_pass: cycles per pixel.
+    """
+    return {
+        "colour": one_of(rng, COLOURS, HOW_OFTEN, count),
+        "mtf": rng.uniform(0.05, 0.9, count),
+        "floor": rng.uniform(0.02, 0.5, count),
+        "dip": rng.uniform(0.1, 0.7, count),
+        "coarse": log_uniform(rng, 0.1, 4.0, count),
+        "bend": log_uniform(rng, 0.01, 0.25, count),
+        "ice": sometimes(rng, 0.6, 0.02, 0.6, count),
+        "lines": sometimes(rng, 0.15, 0.01, 0.1, count),
+        "spots": sometimes(rng, 0.2, 1e-6, 1e-4, count),
+        "low_pass": sometimes(rng, 0.3, 0.15, 1.0, count),
+        "low_steep": rng.choice([2.0, 2.0, 4.0, 16.0], count),
+        "high_pass": sometimes(rng, 0.25, 0.002, 0.03, count),
+    }
+
+
+def as_tensors(settings: Settings, device: torch.device) -> dict[str, Tensor]:
+    """The numbers among the settings, each (count, 1, 1)."""
+    return {name: torch.from_numpy(np.asarray(value, dtype=np.float32)).to(device)[:, None, None]
+            for name, value in settings.items() if value.dtype.kind == "f" and value.ndim == 1}  # fmt: skip
+
+
+def counted(truth: Tensor, electrons: np.ndarray, generator: torch.Generator) -> Tensor:
+    """Noise of electrons, of variance about 1, where the rate is `electrons` + √electrons · truth: (b, y, x)."""
+    few = np.flatnonzero(electrons < FEW)
+    mean = torch.from_numpy(electrons).float().to(truth.device)[:, None, None]
+    rate = torch.maximum(mean + mean.sqrt() * truth, 0.02 * mean)
+    noise = torch.randn(truth.shape, generator=generator, device=truth.device) * (rate / mean).sqrt()
+    if len(few):
+        index = torch.from_numpy(few).to(truth.device)
+        drawn = torch.poisson(rate[index], generator=generator)
+        noise[index] = (drawn - rate[index]) / mean[index].sqrt()
+    return noise
+
+
+def colours(settings: Settings, radius: Tensor) -> Tensor:
+    """Amplitude of the noise by frequency (cycles per pixel), (count, *half space), of mean square about 1."""
+    of = as_tensors(settings, radius.device)
+    kind = torch.from_numpy(np.array([COLOURS.index(name) for name in settings["colour"]])).to(radius.device)
+    kind = kind[:, None, None]
+    blurred = (of["mtf"] ** (8 * radius**2) + of["floor"] ** 2).sqrt()
+    bell = torch.exp(-((radius / of["bend"]) ** 2))
+    coarse = (1 + of["coarse"] / (1 + (radius / of["bend"]) ** 2)).sqrt()
+    gain = torch.where(kind == 1, blurred, torch.where(kind == 2, (1 - of["dip"] * bell).sqrt(), 1.0))
+    gain = torch.where(kind == 3, coarse, gain)
+    return gain / gain.square().mean((1, 2), keepdim=True).sqrt()
+
+
+def moving_ice(settings: Settings, gain: Tensor, k: Tensor, generator: torch.Generator) -> Tensor:
+    """Half transform of ice that no second exposure shows again, seen through the lens's `gain`, at `k` cycles/Å.
+
+    Its variance is that of the settings, in units of the counting noise's.
+    """
+    rows, columns = gain.shape[1], 2 * (gain.shape[2] - 1)
+    white = torch.randn(len(gain), rows, columns, generator=generator, device=gain.device)
+    amplitude = gain * ice_structure_factor(k).sqrt()
+    amplitude = amplitude / amplitude.square().mean((1, 2), keepdim=True).sqrt().clamp_min(1e-6)
+    return half_transform(white, 2) * amplitude * as_tensors(settings, gain.device)["ice"]
+
+
+def afterwards(settings: Settings, radius: Tensor) -> Tensor:
+    """What programs leave of picture and noise: interpolated, cropped, filtered; (count, *half space)."""
+    of = as_tensors(settings, radius.device)
+    filtered = torch.exp(-0.5 * (radius / of["low_pass"].clamp_min(1e-3)) ** of["low_steep"])
+    gain = torch.where(of["low_pass"] > 0, filtered, 1.0)
+    return gain * radius**2 / (radius**2 + of["high_pass"] ** 2 + 1e-12)
+
+
+def defects(settings: Settings, shape: tuple[int, ...], generator: torch.Generator, device: torch.device) -> Tensor:
+    """Columns and pixels that a camera's correction left, (count, y, x), in standard deviations of the noise."""
+    of = as_tensors(settings, device)
+    lines = of["lines"] * torch.randn(shape[0], 1, shape[2], generator=generator, device=device)
+    chance = torch.rand(shape, generator=generator, device=device)
+    strength = 6 + 20 * (chance / of["spots"].clamp_min(1e-9)).clamp(max=1)
+    return lines + torch.where(chance < of["spots"], strength, 0.0)
+
+
+def background(shape: tuple[int, ...], strength: np.ndarray, generator: torch.Generator, device: torch.device) -> Tensor:
+    """Thickness and light that vary slowly over a field: (b, y, x) of standard deviation `strength` (b,)."""
+    y, x = (torch.linspace(-math.pi, math.pi, size, device=device) for size in shape[1:])
+    numbers = torch.randn(shape[0], 6, 1, 1, generator=generator, device=device)
+    slopes = numbers[:, 0] * y[:, None] / 2 + numbers[:, 1] * x / 2
+    waves = numbers[:, 2] * torch.cos(y[:, None] / 2 + 2 * numbers[:, 3]) + numbers[:, 4] * torch.cos(
+        x / 2 + 2 * numbers[:, 5])
+    field = slopes + waves
+    field = field - field.mean((1, 2), keepdim=True)
+    wanted = torch.from_numpy(strength).float().to(device)[:, None, None]
+    return field * wanted / field.square().mean((1, 2), keepdim=True).sqrt().clamp_min(1e-6)
+
+
+def from_spectrum(spectrum: Tensor, size: int) -> Tensor:
+    """(b, *half space) → (b, size, size)."""
+    return from_half_transform(spectrum, (size, size))
