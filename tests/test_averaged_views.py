@@ -5,11 +5,11 @@ import pytest
 import torch
 
 import deice
-from deice.batch import denoise_scene
 from deice.checkpoint import Model
+from deice.conditions import Conditions
 from deice.image import Image
-from deice.inference import Conditions
 from deice.nets import UNet
+from deice.pipeline import denoise_scene
 from deice.recipe import Recipe
 from deice.scenes import Scene
 from deice.schemes import Noise2Noise

@@ -9,11 +9,11 @@ import torch
 from worlds_for_tests import views
 
 from deice.errors import RecipeFault
-from deice.inference import CONVOLUTION_WORKSPACE
 from deice.learner import Learner
 from deice.nets import NETS, ResidualCNN, UNet, describe, parameters
 from deice.nets.unet import ResidualBlock
 from deice.recipe import completed, from_table, parse_component
+from deice.tile_sizes import CONVOLUTION_WORKSPACE
 
 OPTIONS = [
     ResidualCNN(depth=3, width=4, norm="batch"),

@@ -150,5 +150,5 @@ def test_windows_that_draw_differently_fade_into_each_other(monkeypatch):
     model = train([smooth[None]], recipe={**SMALL, "scheme": scheme}, steps=1)
     monkeypatch.setattr(F2Fd, "estimate", lambda self, net, views: views.mean(1, keepdim=True) + 2 * torch.randn(()))
     assert seams(np.asarray(denoise(smooth, model))) < 1.5
-    monkeypatch.setattr("deice.inference.BLEND", 0)
+    monkeypatch.setattr("deice.estimating.BLEND", 0)
     assert seams(np.asarray(denoise(smooth, model))) > 2

@@ -1,23 +1,21 @@
 """A batch of files: outputs planned before any work, finished ones skipped, faulty ones named, the rest done."""
 
 import logging
-import tempfile
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import torch
 
 from deice.checkpoint import Model
+from deice.conditions import Conditions
 from deice.errors import BatchFailure, UserError
 from deice.filters import Filter
-from deice.image import Image
-from deice.inference import Conditions, denoise_into, describe, open_scene
-from deice.io import create, is_zarr, writable_folder
-from deice.scenes import Scene, half_of, stem
-from deice.schemes import Noise2Noise
+from deice.io import is_zarr, writable_folder
+from deice.lanes import Clock, in_order
+from deice.pipeline import Place, denoise_scene, places
+from deice.scenes import Scene, stem
 from deice.untrained import Untrained
 
 log = logging.getLogger(__name__)
@@ -60,74 +58,76 @@ def output_name(scene: Scene) -> str:
     return f"{scene.name}.zarr" if is_zarr(scene.files[0]) else f"{scene.name}.mrc"
 
 
-def denoise_scene(
-    scene: Scene, path: Path, estimator: Model | Filter, conditions: Conditions, *, axes: str | None = None,
-    pixel_size: float | None = None, float16: bool = False,
-) -> None:
-    """Denoise one scene into the file `path`; the file appears only when it is complete."""
-    image = open_scene(scene, estimator, axes)
-    if isinstance(estimator, Model):
-        _say_if_alone(scene, estimator, image)
-    if pixel_size is not None:
-        image = replace(image, geometry=image.geometry.with_pixel_size(pixel_size))
-    unknown = image.pixel_size is None
-    with create(path, image.space, image.geometry, float16, describe(estimator)) as data:
-        if not float16:
-            denoise_into(data, image, estimator, conditions)
-        else:
-            with _scratch(path.parent, image.space) as canvas:
-                denoise_into(canvas, image, estimator, conditions)
-                for row in range(len(canvas)):
-                    data[row] = canvas[row]
-    if unknown:
-        log.warning("the header gives no pixel size; the output keeps the header as it is (--pixel-size sets it)")
+@dataclass(frozen=True)
+class Unit:
+    """One scene of a batch, its output, and what is still to be written of it: itself and its halves, and where."""
 
-
-def _say_if_alone(scene: Scene, model: Model, image: Image) -> None:
-    """Where each half is denoised by itself, a word on the noise of a lone average; a lone half is as it was learnt."""
-    scheme = model.scheme
-    half_by_half = isinstance(scheme, Noise2Noise) and not scheme.directed and not scheme.averages(model.axes)
-    if half_by_half and image.views.shape[0] == 1 and half_of(scene.files[0]) is None:
-        log.warning("one view, but the model learnt from halves: a full average has less noise than a half, and is "
-                    "denoised as if it were a half; give both halves for the best estimate")
-
-
-@contextmanager
-def _scratch(folder: Path, shape: tuple[int, ...]) -> Generator[np.ndarray]:
-    """Zeros (*shape) float32 on disk: tiles add up in float32 there when the output is float16."""
-    with tempfile.TemporaryFile(dir=folder) as file:
-        file.truncate(4 * int(np.prod(shape)))
-        yield np.memmap(file, np.float32, "r+", shape=shape)
+    scene: Scene
+    path: Path
+    wanted: tuple[tuple[Scene, Path], ...]
 
 
 def denoise_files(
     scenes: Sequence[Scene], out: Path, estimator: Model | Filter | Untrained, conditions: Conditions, *,
-    inputs: Sequence[Path] = (), overwrite: bool = False, halves: Path | None = None, **how: Any,
+    inputs: Sequence[Path] = (), overwrite: bool = False, halves: Path | None = None,
+    devices: Sequence[torch.device] = (), clock: Clock | None = None, **how: Any,
 ) -> Iterator[Outcome]:
-    """Denoise scene after scene; finished outputs are skipped, a faulty scene fails by itself.
+    """Denoise the scenes, a few at the same time (`deice.pipeline`); what became of each, in their order.
 
-    halves: a folder for each half denoised by itself, which the correlation of the removed noise is measured on.
+    Finished outputs are skipped, a faulty scene fails by itself. halves: a folder for each half denoised by itself,
+    which the correlation of the removed noise is measured on. devices: those that share the files; the one of the
+    conditions if none is given. clock: counts the seconds of each stage.
     """
+    units = _planned(scenes, out, inputs, overwrite, halves)
+    clock = clock or Clock()
+    if isinstance(estimator, Untrained):
+        for unit in units:
+            yield _worked(unit, lambda scene: estimator.model(scene, how.get("axes")), conditions, how)
+        return
+    waiting = [unit.scene for unit in units if unit.wanted]
+    at = places(estimator, conditions, devices or [conditions.device], waiting, clock, how.get("axes"))
+
+    def work(unit: Unit, place: Place) -> Outcome:
+        return _worked(unit, lambda scene: place.estimator, place.conditions, how)
+
+    if len(waiting) < 2:
+        yield from (work(unit, at[0]) for unit in units)
+    else:
+        yield from in_order(work, units, at, at[0].stop)
+        log.info("%d files in %.1f s: %s", len(waiting), clock.passed(), clock.shares())
+
+
+def _planned(
+    scenes: Sequence[Scene], out: Path, inputs: Sequence[Path], overwrite: bool, halves: Path | None
+) -> list[Unit]:
+    """What is to be written of each scene, before any work."""
     files = [*inputs, *(path for scene in scenes for path in scene.files)]
     outputs = plan_outputs(scenes, out, files)
     alone = [[Scene(stem(file), (file,)) for file in scene.files] if len(scene.files) > 1 else [] for scene in scenes]
     if halves is not None:
         plan_outputs([half for pair in alone for half in pair], halves, [*files, *outputs])
+    units = []
     for scene, path, pair in zip(scenes, outputs, alone):
         jobs = [(scene, path)]
         if halves is not None:
             jobs += [(half, halves / output_name(half)) for half in pair]
-        wanted = [job for job in jobs if overwrite or not job[1].exists()]
-        try:
-            if not wanted:
-                yield Outcome(scene, path, "skipped")
-                continue
-            denoiser = estimator.model(scene, how.get("axes")) if isinstance(estimator, Untrained) else estimator
-            for part, target in wanted:
-                denoise_scene(part, target, denoiser, conditions, **how)
-            yield Outcome(scene, path, "written")
-        except UserError as error:
-            yield Outcome(scene, path, "failed", str(error))
+        units.append(Unit(scene, path, tuple(job for job in jobs if overwrite or not job[1].exists())))
+    return units
+
+
+def _worked(
+    unit: Unit, estimator_of: Callable[[Scene], Model | Filter], conditions: Conditions, how: Mapping[str, Any]
+) -> Outcome:
+    """Write what is wanted of one scene; its own fault is its outcome."""
+    if not unit.wanted:
+        return Outcome(unit.scene, unit.path, "skipped")
+    try:
+        estimator = estimator_of(unit.scene)
+        for part, target in unit.wanted:
+            denoise_scene(part, target, estimator, conditions, **how)
+    except UserError as error:
+        return Outcome(unit.scene, unit.path, "failed", str(error))
+    return Outcome(unit.scene, unit.path, "written")
 
 
 def finish(outcomes: Sequence[Outcome]) -> None:

@@ -16,7 +16,7 @@ import torch
 
 from deice.batch import denoise_files, finish
 from deice.checkpoint import STATE, load_model
-from deice.inference import Conditions
+from deice.conditions import Conditions
 from deice.judgement import measure
 from deice.movies import Splitting, raise_failures, split_files
 from deice.recipe import from_table

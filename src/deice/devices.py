@@ -22,10 +22,21 @@ def choose_device(name: str = "auto") -> torch.device:
         raise RecipeFault(f"--device is {name!r}; expected auto, cpu or cuda")
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise RecipeFault("--device cuda: PyTorch sees no GPU here; use --device cpu, or install a CUDA build of torch")
+    count = torch.cuda.device_count()
+    if name.startswith("cuda:") and not (name[5:].isdecimal() and int(name[5:]) < count):
+        raise RecipeFault(f"--device {name}: PyTorch sees {count} GPUs; expected cuda:0 to cuda:{count - 1}")
     device = torch.device(name)
     if device.type == "cuda" and device.index is None:
         return torch.device("cuda", torch.cuda.current_device())  # memory limits are set on a numbered device
     return device
+
+
+def choose_devices(name: str = "auto") -> list[torch.device]:
+    """All GPUs of the machine for `auto` and `cuda`, where there are any; one device for all else."""
+    first = choose_device(name)
+    if first.type == "cpu" or name.startswith("cuda:"):
+        return [first]
+    return [torch.device("cuda", number) for number in range(torch.cuda.device_count())]
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
@@ -72,10 +83,24 @@ def cap_memory(device: torch.device, limit: int | None) -> None:
     torch.cuda.set_per_process_memory_fraction(min(1.0, limit / total), device)
 
 
+def limit_memory(device: torch.device, limit: int | None) -> None:
+    """As `cap_memory`; the peak that `memory_peak` tells is measured from here on."""
+    cap_memory(device, limit)
+    if device.type == "cuda":
+        torch.cuda.empty_cache()  # what earlier work left reserved would count
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def memory_peak(device: torch.device) -> tuple[int, int]:
+    """(reserved, allocated): the most bytes of a GPU that PyTorch's allocator held since `limit_memory`, and gave to tensors."""
+    return torch.cuda.max_memory_reserved(device), torch.cuda.max_memory_allocated(device)
+
+
 def memory_left(device: torch.device, limit: int | None) -> int:
     """Bytes that may still be allocated: under `limit`, or half of what is free where there is no limit."""
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info(device)
+        free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # PyTorch's own, unused
         allowed = limit or total * torch.cuda.get_per_process_memory_fraction(device)  # as `cap_memory` left it
         return int(min(free * 0.8, allowed - torch.cuda.memory_allocated(device)))
     if limit is None:

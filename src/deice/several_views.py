@@ -1,5 +1,6 @@
 """Several views that lie in different files: stacked, or averaged, and read only where they are asked for."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,11 @@ class Stacked:
     def shape(self) -> tuple[int, ...]:
         """(v, *space)."""
         return (len(self.parts), *self.parts[0].shape)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """One in which every view fits."""
+        return np.result_type(*(part.dtype for part in self.parts))
 
     def __getitem__(self, index: int) -> Any:
         return self.parts[index]
@@ -41,7 +47,11 @@ class Average:
         return np.dtype(np.float32)
 
     def __getitem__(self, index: Any) -> np.ndarray:
-        normal = [Affine(scale.mean, scale.sd).apply(np.asarray(part[index], np.float32))
-                  for part, scale in zip(self.parts, self.scales)]
-        mean, sd = (float(np.mean([getattr(scale, name) for scale in self.scales])) for name in ("mean", "sd"))
-        return Affine(mean, sd).undo(np.mean(normal, axis=0))
+        return averaged([np.asarray(part[index], np.float32) for part in self.parts], self.scales)
+
+
+def averaged(parts: Sequence[Any], scales: Sequence[Statistics]) -> Any:
+    """The mean of arrays or tensors of one shape, each of which counts as much, in the mean of their grey scales."""
+    normal = sum(Affine(scale.mean, scale.sd).apply(part) for part, scale in zip(parts, scales)) / len(parts)
+    mean, sd = (float(np.mean([getattr(scale, name) for scale in scales])) for name in ("mean", "sd"))
+    return Affine(mean, sd).undo(normal)

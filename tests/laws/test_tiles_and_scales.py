@@ -113,8 +113,9 @@ def test_images_smaller_than_any_tile(shape):
 
 
 def test_less_memory_means_smaller_tiles_and_the_same_answer():
+    from deice.conditions import Conditions
     from deice.devices import anonymous_memory
-    from deice.inference import Conditions, choose_cores
+    from deice.tile_sizes import choose_cores
 
     model = untrained(UNet(size=8, depth=2), 2)
     tight = Conditions(torch.device("cpu"), "fp32", anonymous_memory() + 30_000_000)

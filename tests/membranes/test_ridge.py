@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from deice import Geometry, Image, segment
+from deice.conditions import Conditions
 from deice.errors import MemoryFault, RecipeFault, UserError
-from deice.inference import Conditions
 from deice.membranes import Ridge, probability_into
 from deice.membranes.ridge import choose_cores
 

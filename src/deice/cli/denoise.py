@@ -150,10 +150,11 @@ def denoise(
     from deice.batch import denoise_files, finish
     from deice.cli.options import listen
     from deice.cli.progress import progress
-    from deice.devices import choose_device, parse_bytes
+    from deice.conditions import Conditions
+    from deice.devices import choose_devices, parse_bytes
     from deice.errors import RecipeFault
+    from deice.estimators import choose_estimator
     from deice.filters import FILTERS
-    from deice.inference import Conditions, choose_estimator
     from deice.scenes import expand, group
     from deice.schemes import SCHEMES
     from deice.untrained import Untrained
@@ -162,7 +163,8 @@ def denoise(
     if model is None:
         raise RecipeFault("no model; expected -m RUN, a .safetensors or .onnx file, gaussian, lowpass, wiener, "
                           "or a scheme, as noise2void")
-    conditions = Conditions(choose_device(device), precision, parse_bytes(max_memory) if max_memory else None, tile)
+    devices = choose_devices(device)
+    conditions = Conditions(devices[0], precision, parse_bytes(max_memory) if max_memory else None, tile)
     files = expand(inputs)
     scenes = group(files)
     untrained = model.partition(":")[0] in SCHEMES
@@ -181,7 +183,7 @@ def denoise(
     outcomes = []
     with progress("denoising", len(scenes)) as bar:
         for outcome in denoise_files(scenes, out, estimator, conditions, inputs=files, overwrite=overwrite,
-                                     halves=denoised_halves, axes=axes,
+                                     halves=denoised_halves, devices=devices, axes=axes,
                                      pixel_size=pixel_size, float16=float16):
             outcomes.append(outcome)
             if outcome.state == "written" and model in SCHEMES:

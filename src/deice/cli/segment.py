@@ -95,9 +95,9 @@ def segment(
     from deice.cli.figures import write_json
     from deice.cli.options import listen
     from deice.cli.progress import progress, say
+    from deice.conditions import Conditions
     from deice.devices import choose_device, parse_bytes
     from deice.errors import RecipeFault
-    from deice.inference import Conditions
     from deice.membranes import Labelling, Ridge, choose_detector
     from deice.membranes.files import Judging, label_all, markdown, plan, write_probabilities
     from deice.scenes import expand, group

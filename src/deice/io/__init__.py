@@ -16,9 +16,10 @@ from deice.image import Image
 from deice.io.mrc_writing import writable_folder
 from deice.io.ome_zarr import is_zarr, open_zarr
 from deice.io.stored import Stored
-from deice.io.writing import create, write
+from deice.io.writing import create, write, write_at_once
 
-__all__ = ["create", "inspect", "is_zarr", "read", "read_gain", "read_movie", "writable_folder", "write"]
+__all__ = ["create", "inspect", "is_zarr", "read", "read_gain", "read_movie", "writable_folder", "write",
+           "write_at_once"]  # fmt: skip
 
 FOREIGN = {
     b"\x89PNG": "a PNG picture",

@@ -18,7 +18,7 @@ from mrcfile.utils import machine_stamp_from_byte_order
 
 from deice.errors import FileFault, UserError
 from deice.image import Geometry
-from deice.io.statistics import statistics
+from deice.io.statistics import Statistics, statistics
 from deice.version import __version__
 
 SUFFIXES = (".mrc", ".mrcs", ".map", ".rec", ".st", ".ali")
@@ -43,7 +43,41 @@ def create_mrc(
     float64 over the file, the header is completed, and the file gets its name; if the block fails it never does.
     Raises FileFault where the file cannot be written, before any pixel is asked for.
     """
+    dtype = np.dtype("i1" if int8 else "<f2" if float16 else "<f4")
     path, shape = Path(path), tuple(int(n) for n in shape)
+    with _appearing(path, shape, dtype) as temporary:
+        data = np.memmap(temporary, dtype, "r+", offset=HEADER_DTYPE.itemsize, shape=shape)
+        yield data
+        data.flush()
+        header = _header(path, data, geometry or Geometry(), label, axes, statistics(data))
+        with temporary.open("r+b") as file:
+            file.write(header.tobytes())
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def write_mrc(
+    path: Path | str, pixels: np.ndarray, geometry: Geometry | None = None, label: str = "",
+    found: Statistics | None = None,
+) -> None:
+    """Write `pixels`, (y, x) or (z, y, x) of float32 or float16, in one go: twice as fast as through a map.
+
+    found: their statistics, where they are known already.
+    Raises FileFault where the file cannot be written.
+    """
+    path = Path(path)
+    pixels = np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("<"))
+    header = _header(path, pixels, geometry or Geometry(), label, None, found or statistics(pixels))
+    with _appearing(path, pixels.shape, pixels.dtype) as temporary, temporary.open("r+b") as file:
+        file.write(header.tobytes())
+        file.write(pixels.reshape(-1).view(np.uint8).data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def _appearing(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> Generator[Path, None, None]:
+    """A file large enough for the pixels, under another name until the block ends well."""
     if path.suffix.lower() not in SUFFIXES:
         endings = ", ".join((*SUFFIXES, ".zarr"))
         raise FileFault(path, f"deice writes MRC and OME-Zarr; expected a name that ends in one of {endings}")
@@ -51,17 +85,9 @@ def create_mrc(
         raise UserError(
             f"{path}: an image of shape {shape} has no place in an MRC file; expected (y, x) or (z, y, x)"
         )
-    dtype = np.dtype("i1" if int8 else "<f2" if float16 else "<f4")
     temporary = _reserve(path, HEADER_DTYPE.itemsize + int(np.prod(shape)) * dtype.itemsize)
     try:
-        data = np.memmap(temporary, dtype, "r+", offset=HEADER_DTYPE.itemsize, shape=shape)
-        yield data
-        data.flush()
-        header = _header(path, data, geometry or Geometry(), label, axes)
-        with temporary.open("r+b") as file:
-            file.write(header.tobytes())
-            file.flush()
-            os.fsync(file.fileno())
+        yield temporary
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -96,7 +122,9 @@ def _reserve(path: Path, size: int) -> Path:
     return temporary
 
 
-def _header(path: Path, data: np.ndarray, geometry: Geometry, label: str, axes: str | None) -> np.ndarray:
+def _header(
+    path: Path, data: np.ndarray, geometry: Geometry, label: str, axes: str | None, found: Statistics
+) -> np.ndarray:
     volume = data.ndim == 3 and axes != "tyx"
     header: Any = np.zeros((), HEADER_DTYPE.newbyteorder("<"))
     sections, rows, columns = (1, *data.shape)[-3:]
@@ -113,7 +141,7 @@ def _header(path: Path, data: np.ndarray, geometry: Geometry, label: str, axes: 
     header["cellb"] = geometry.cell_angles
     header["nversion"], header["map"] = MRC_VERSION, b"MAP "
     header["machst"] = machine_stamp_from_byte_order("<")
-    header["dmin"], header["dmax"], header["dmean"], header["rms"] = _figures(path, data)
+    header["dmin"], header["dmax"], header["dmean"], header["rms"] = _figures(path, data, found)
     header["nlabl"], header["label"][0] = 1, _label(label)
     return header
 
@@ -122,9 +150,8 @@ def _voxel_size(geometry: Geometry) -> tuple[float, float, float]:
     return geometry.stated_voxel_size if geometry.voxel_size is None else geometry.voxel_size
 
 
-def _figures(path: Path, data: np.ndarray) -> tuple[float, float, float, float]:
+def _figures(path: Path, data: np.ndarray, found: Statistics) -> tuple[float, float, float, float]:
     """dmin, dmax, dmean, rms; MRC2014's mark for "not determined" where no value is finite."""
-    found = statistics(data)
     if found.infinite and data.dtype.itemsize == 2:
         raise FileFault(
             path, f"{found.infinite} values lie beyond float16's ±{FLOAT16_END}; write float32 instead"

@@ -8,8 +8,8 @@ import numpy as np
 
 from deice.errors import UserError
 from deice.image import Geometry, Image
-from deice.io.mrc_writing import create_mrc
-from deice.io.statistics import BLOCK
+from deice.io.mrc_writing import create_mrc, write_mrc
+from deice.io.statistics import BLOCK, Statistics
 
 
 def create(
@@ -64,6 +64,19 @@ def write(
             frame = image[number] if number else image
             for first in range(0, image.shape[-2], rows):
                 data[number][first : first + rows] = frame[first : first + rows]
+
+
+def write_at_once(
+    path: Path | str, pixels: np.ndarray, geometry: Geometry, label: str = "", found: Statistics | None = None
+) -> None:
+    """Write `pixels` that lie in memory, (y, x) or (z, y, x) of float32 or float16; `found`: their statistics.
+
+    Raises FileFault where the file cannot be written.
+    """
+    if Path(path).suffix.lower() == ".zarr":
+        write(path, pixels, geometry, pixels.dtype == np.float16, label)
+    else:
+        write_mrc(path, pixels, geometry, label, found)
 
 
 def _only_view(path: Path | str, image: Image) -> Any:

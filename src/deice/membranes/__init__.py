@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 
 from deice.checkpoint import Model
+from deice.conditions import Conditions
 from deice.devices import choose_device
 from deice.errors import RecipeFault, UserError
+from deice.estimators import load_estimator
 from deice.image import Image
-from deice.inference import Conditions, checked_views, denoise_into, load_estimator
+from deice.inference import checked_views, denoise_into
 from deice.io import read
 from deice.membranes.components import hysteresis
 from deice.membranes.overlaps import scores

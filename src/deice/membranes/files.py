@@ -11,8 +11,10 @@ import numpy as np
 
 from deice.batch import Outcome, plan_outputs
 from deice.checkpoint import Model
+from deice.conditions import Conditions
 from deice.errors import FileFault, PairFault, UserError
-from deice.inference import Conditions, describe, open_scene
+from deice.estimators import describe
+from deice.inference import open_scene
 from deice.io import create, read
 from deice.membranes import Labelling, Ridge, choose_threshold, known_pixel_size, probability_into, scores
 from deice.membranes.overlaps import FIGURES

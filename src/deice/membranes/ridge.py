@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool3d, interpolate
 
+from deice.conditions import Conditions
 from deice.devices import memory_left
 from deice.errors import MemoryFault, RecipeFault, UserError
-from deice.inference import Conditions
 from deice.membranes.plates import half_sphere, sheetness
 from deice.ops.normalise import Statistics, replace_not_finite
 from deice.ops.tiles import Span, add_tile, blocks, core_of, grid, read_tile, round_up

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from deice.ops.tiles import blocks
 
@@ -66,6 +68,19 @@ def statistics(image: Any, limit: int | None = None) -> Statistics:
         mean += difference * finite.size / total
         count = total
     return Statistics(count, mean, float(np.sqrt(squares / count)) if count else float("nan"), not_finite)
+
+
+def finite_statistics(picture: Tensor) -> Statistics:
+    """The same of a tensor (*space) float32 on its device, if all of it is finite, in two passes in float64.
+
+    Where it is not, `count` is 0, and neither mean nor deviation is a number.
+    """
+    parts = picture.reshape(-1).split(1 << 22)
+    mean = torch.stack([part.sum(dtype=torch.float64) for part in parts]).sum() / picture.numel()
+    squares = torch.stack([(part.double() - mean).square_().sum() for part in parts]).sum()
+    mean, variance = torch.stack([mean, squares / picture.numel()]).tolist()
+    finite = bool(np.isfinite(mean) and np.isfinite(variance))
+    return Statistics(picture.numel() if finite else 0, mean, variance**0.5, 0)
 
 
 def _sampled_blocks(image: Any, limit: int | None) -> list[slice]:

@@ -66,22 +66,36 @@ def reflect(index: np.ndarray, size: int) -> np.ndarray:
     return np.minimum(folded, 2 * size - 2 - folded)
 
 
-def read_tile(source: Any, tile: Sequence[Span]) -> np.ndarray:
-    """The tile with its halo from `source` (*space; shape and slicing suffice), reflected beyond the edges."""
+def read_tile(source: Any, tile: Sequence[Span]) -> Any:
+    """The tile with its halo from `source` (*space), reflected beyond the edges.
+
+    Of a tensor a tensor on its device; of anything else with shape and slicing an array. It may share its memory.
+    """
     positions = [reflect(np.arange(s.start - s.halo, s.stop + s.halo), n) for s, n in zip(tile, source.shape)]
     lowest = [int(p.min()) for p in positions]
-    block = np.asarray(source[tuple(slice(low, int(p.max()) + 1) for low, p in zip(lowest, positions))])
-    return block[np.ix_(*(p - low for p, low in zip(positions, lowest)))]
+    block = source[tuple(slice(low, int(p.max()) + 1) for low, p in zip(lowest, positions))]
+    folded = [p - low for p, low in zip(positions, lowest)]
+    if not isinstance(block, Tensor):
+        return np.asarray(block)[np.ix_(*folded)]
+    for axis, places in enumerate(folded):
+        if not np.array_equal(places, np.arange(block.shape[axis])):
+            block = block.index_select(axis, torch.from_numpy(places).to(block.device))
+    return block
 
 
-def add_tile(canvas: np.ndarray, tile: Sequence[Span], core: np.ndarray) -> None:
-    """Add a tile's weighted core (*core shape) to `canvas` (*space) in place; what lies outside is dropped."""
-    share = np.ones((), np.float32)
-    for axis, span in enumerate(tile):
-        share = share * span.weight.reshape([-1 if a == axis else 1 for a in range(len(tile))])
+def add_tile(canvas: Any, tile: Sequence[Span], core: Any) -> None:
+    """Add a tile's weighted core (*core shape) to `canvas` (*space) in place; what lies outside is dropped.
+
+    Both are arrays, or both tensors on one device.
+    """
     inside = tuple(slice(0, min(s.stop, n) - s.start) for s, n in zip(tile, canvas.shape))
     target = tuple(slice(s.start, min(s.stop, n)) for s, n in zip(tile, canvas.shape))
-    canvas[target] += (core * share)[inside]
+    share = core[inside]
+    for axis, (span, part) in enumerate(zip(tile, inside)):
+        if (weight := span.weight[part]).min() < 1:
+            weight = weight.reshape([-1 if a == axis else 1 for a in range(len(tile))])
+            share = share * (torch.from_numpy(weight).to(core.device) if isinstance(core, Tensor) else weight)
+    canvas[target] += share
 
 
 def core_of(answer: Any, tile: Sequence[Span]) -> Any:

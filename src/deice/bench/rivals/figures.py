@@ -9,8 +9,8 @@ from torch import Tensor
 
 from deice import metrics
 from deice.bench.rivals.scenes import Scene, known
+from deice.conditions import Conditions
 from deice.image import Image
-from deice.inference import Conditions
 from deice.membranes import Labelling, Ridge, probability_into, scores
 from deice.ops.fourier import half_transform, shell_frequencies, shell_sums, tapered
 
