@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 
 from deice.coarse import coarse_window
+from deice.drawing import check_world
 from deice.errors import RecipeFault
 from deice.recipe import Recipe, name_of
 from deice.schemes import Supervised
@@ -19,6 +20,7 @@ def check(recipe: Recipe, sources: Sequence[Source]) -> None:
     make_order(recipe.data.order, sources, recipe.data.window, recipe.training.batch, recipe.training.seed)
     _check_loss(recipe)
     _check_greys(recipe)
+    check_world(recipe)
     _check_coarse(recipe, sources)
 
 

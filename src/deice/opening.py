@@ -21,6 +21,7 @@ from deice.recipe import Data, name_of
 from deice.scenes import expand, group, match, open_views
 from deice.schemes import Noise2Noise, Noise2Void, Recorrupted, Scheme, Supervised
 from deice.sources import Source, holds_label, packed_source, source_of, with_labels
+from deice.worlds.drawn import WORLDS
 
 log = logging.getLogger(__name__)
 LOOKED_AT = 5  # sources whose noise is measured
@@ -47,6 +48,8 @@ def open_for_training(inputs: Sequence[Any], target: Any, scheme: Scheme, data: 
 
     Raises UserError (PairFault, FileFault, RecipeFault) for views that are missing or do not belong together.
     """
+    if data.world is not None:
+        return _open_world(data.world, inputs, target, scheme)
     labelled = getattr(scheme, "gives_probability", False)
     if labelled and (target is None or _packed_folder(inputs) is not None):
         raise RecipeFault(f"{name_of(scheme)} learns from labels; expected a folder of label volumes by --target")
@@ -77,6 +80,18 @@ def open_for_training(inputs: Sequence[Any], target: Any, scheme: Scheme, data: 
     if isinstance(scheme, Recorrupted):
         _warn_of_missing_noise(sources, scheme)
     return Opened(sources, [], scheme, _common_axes(sources), _common_pixel_size(named))
+
+
+def _open_world(name: str, inputs: Sequence[Any], target: Any, scheme: Scheme) -> Opened:
+    """No sources: training draws its windows from the world called `name`."""
+    if name not in WORLDS:
+        raise RecipeFault(f"[data]: world is {name!r}; expected one of {', '.join(WORLDS)}")
+    if inputs or target is not None:
+        raise RecipeFault(f"world {name!r} and files as well; expected one of them to learn from")
+    if not isinstance(scheme, Supervised) or not scheme.directed:
+        raise RecipeFault(f"world {name!r} gives noisy windows with their truth; expected the scheme supervised with "
+                          "directed = true")
+    return Opened([], [], scheme, WORLDS[name].axes, None)
 
 
 def _labelled(sources: Sequence[Source], scheme: Any) -> list[Source]:

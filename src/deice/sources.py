@@ -167,10 +167,11 @@ def _split_region(
 def fit_window(sources: Sequence[Source], window: Sequence[int], stride: int) -> tuple[int, ...]:
     """`window` cut down to the smallest source, as a multiple of the net's stride.
 
-    A lone image is cut into training and validation along its longest axis: a third of that holds the window.
+    A lone image is cut into training and validation along its longest axis: a third of that holds the window. A world
+    that is drawn has no sources, and gives what is asked for.
     """
     extents = [source.extent[1:] if source.packed else source.extent for source in sources]
-    smallest = [min(sizes) for sizes in zip(*extents)]
+    smallest = [min(sizes) for sizes in zip(*extents)] or list(window)
     if len(sources) == 1 and not sources[0].packed:
         smallest[int(np.argmax(smallest))] //= 3
     fitted = tuple(min(w, size) // stride * stride for w, size in zip(window, smallest))

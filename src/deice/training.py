@@ -18,6 +18,7 @@ from deice.checks import check
 from deice.coarse import coarse_to_fine
 from deice.devices import autocast, cap_memory, choose_device, choose_precision, put
 from deice.errors import UserError
+from deice.drawing import drawn_batches, drawn_validation
 from deice.learner import Learner
 from deice.losses import Judged, mean_of
 from deice.opening import Opened, open_for_training
@@ -83,7 +84,7 @@ def run(
 
 
 def _split(opened: Opened, recipe: Recipe) -> tuple[list, list]:
-    if opened.validation:
+    if opened.validation or recipe.data.world:
         return opened.training, opened.validation
     data = recipe.data
     return split_sources(opened.training, data.validation, data.window, recipe.network.halo, recipe.training.seed)
@@ -131,6 +132,8 @@ def _batches(
 ) -> Generator[Tensor]:
     """Windows (b, v, *window) from the learner's step on: of the sources, or of what the scheme makes of them."""
     data, settings = plan.recipe.data, plan.recipe.training
+    if data.world:
+        return drawn_batches(plan.recipe, plan.device, learner.step)
     if not getattr(plan.recipe.scheme, "refresh", 0):
         return coarse_to_fine(sources, plan.recipe, plan.device, position=lambda: learner.step,
                               level=lambda: octaves(fraction(), settings.coarse, settings.coarse_share))
@@ -196,6 +199,8 @@ def generator_for(device: torch.device, seed: int, step: int) -> torch.Generator
 def validation_batches(plan: Run, sources: Sequence[Source]) -> list[Tensor]:
     """The same windows every time, so that two validations differ by the weights alone; kept within a fixed memory."""
     settings, window = plan.recipe.training, plan.recipe.data.window
+    if plan.recipe.data.world:
+        return drawn_validation(plan.recipe, plan.device, VALIDATION_BYTES)
     order = RandomOrder(sources, window, settings.batch, settings.seed + 1)
     if getattr(plan.recipe.scheme, "refresh", 0):
         prepared = _prepared(plan, sources, settings.seed + 1)

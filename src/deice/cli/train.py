@@ -63,7 +63,7 @@ def train(
     written = out / RECIPE if resume else recipe
     base = read_table(written) if written else {}
     complete = from_table(merged(base, flags.tables(inputs)))
-    if not complete.data.inputs:
+    if not complete.data.inputs and not complete.data.world:
         raise RecipeFault("no input; expected files, globs or folders, or [data] inputs in the recipe")
     best = step = None
     steps = run(complete, complete.data.inputs, out, target=complete.data.target, device=device, resume=resume,
