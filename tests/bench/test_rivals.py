@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,21 +11,24 @@ import pytest
 import torch
 
 from deice.bench.rivals.figures import CLIPS, THRESHOLDS, judged, psnr_minmax, shells, stretched
-from deice.bench.rivals.legs import Leg, Plan, Row, run, tables
+from deice.bench.rivals.legs import Leg, run, tables
 from deice.bench.rivals.methods import METHODS, ORDER, RIVAL_BUDGET
 from deice.bench.rivals.page import PUBLISHED
+from deice.bench.rivals.rows import Plan, Row, left
 from deice.bench.rivals.scenes import Scene, Scenes, completed, known
+from deice.bench.rivals.segmenters import SEGMENTER, held_out, learnt_part, read_answer, save_answer, segmented
 from deice.bench.rivals.tables import against, with_membranes
 from deice.bench.rivals.work import FILTERS, work
 from deice.cli import main
 from deice.errors import BatchFailure, RecipeFault
+from deice.image import Geometry
 from deice.metrics import correlation
 from deice.ops.fourier import filter_radially, from_half_transform, half_transform
 from deice.recipe import completed as completed_recipe
 from deice.recipe import read_recipe, to_table
 
 CPU = torch.device("cpu")
-TINY = Plan(scenes=2, size=(32, 40, 40), levels=(0.2,), methods=("raw", "truth"), device="cpu")
+TINY = Plan(scenes=2, size=(32, 40, 40), levels=(0.2,), methods=("raw", "truth"), device="cpu", segmenter=0)
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 
 
@@ -95,7 +99,7 @@ def test_a_row_that_fails_is_named_and_the_others_go_on(tmp_path: Path) -> None:
     (tmp_path / "slices").write_text("in the way of a folder")
     with pytest.raises(BatchFailure) as caught:
         run(tmp_path, plan)
-    assert [name for name, _ in caught.value.failures] == ["raw__scene_1__snr_0.2", "truth__scene_1__snr_0.2"]
+    assert [name for name, _ in caught.value.failures] == ["rows/raw__scene_1__snr_0.2", "rows/truth__scene_1__snr_0.2"]
     assert len(tables(tmp_path, plan)["left"]) == 2
 
 
@@ -205,7 +209,7 @@ def test_no_scene_chooses_its_own_detector() -> None:
 def test_gains_are_taken_scene_by_scene() -> None:
     figures = [("recorrupted", 0, 0.9), ("recorrupted", 1, 0.7), ("f2fd", 0, 0.8), ("f2fd", 1, 0.5), ("f2fd", 2, 0.0)]
     names = ("psnr_minmax", "ssim_minmax", "psnr", "ssim", "cc_whole", "fsc_measured", "fsc_wedge", "dice",
-             "surface_dice")
+             "surface_dice", "net_dice", "net_surface_dice")
     rows = [{"method": method, "scene": scene, "figures": dict.fromkeys(names) | {"cc": cc}}
             for method, scene, cc in figures]
     found = against("f2fd", rows)
@@ -224,6 +228,84 @@ def test_scenes_are_the_same_when_drawn_again(tmp_path: Path, scene: Scene) -> N
     assert again.missing() == []
 
 
+def sheets(seed: int, noise: float = 0.3) -> tuple[np.ndarray, np.ndarray]:
+    """A volume with dark sheets in noise, and their labels."""
+    rng, labels = np.random.default_rng(seed), np.zeros((32, 48, 64), np.int8)
+    for y in rng.choice(np.arange(6, 42, 8), 2, replace=False):
+        labels[:, y : y + 4] = 1
+    return (rng.normal(0, noise, labels.shape) - 2 * labels).astype(np.float32), labels
+
+
+def test_a_net_learns_membranes_from_other_scenes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SEGMENTER, "net", {"name": "unet", "size": 4, "depth": 1})
+    monkeypatch.setitem(SEGMENTER, "data", {"window": [24], "axes": "zyx", "validation": 0.25})
+    geometry = Geometry().with_pixel_size(10.0)
+    found = segmented(sheets(0), [sheets(1), sheets(2)], geometry, 4.0, CPU, 0)
+    assert found["figures"]["net_surface_dice"] > 0.7
+    assert 0 < found["threshold"] < 1
+    own, labels = sheets(0)
+    bare = segmented((own, 0 * labels), [sheets(1)], geometry, 4.0, CPU, 0)
+    assert bare["figures"] == {"net_dice": None, "net_surface_dice": None}
+
+
+def test_what_is_held_out_is_not_learnt_from() -> None:
+    volume = np.arange(3 * 4 * 50).reshape(3, 4, 50)
+    assert np.array_equal(np.concatenate([learnt_part(volume), held_out(volume)], axis=2), volume)
+    assert held_out(volume).shape == (3, 4, 12)
+
+
+def test_segmentations_wait_for_the_answers_of_all_scenes(tiny: Path) -> None:
+    plan = replace(TINY, segmenter=1.0)
+    row = plan.segmentations()[0]
+    assert len(plan.segmentations()) == len(plan.rows())
+    assert [each.scene for each in row.answers(plan)] == [0, 1]
+    leg = Leg(tiny, plan, [row, *plan.rows()])
+    assert leg.next_row() == plan.rows()[0]  # the segmentation needs rows that wait
+    assert Leg(tiny, plan, [row]).next_row() == row
+    assert replace(plan, scenes=1).segmentations() == []
+
+
+def test_an_answer_that_is_gone_is_made_again_for_a_segmentation(tiny: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny, tmp_path / "tiny")
+    plan, lost = replace(TINY, segmenter=1.0), tmp_path / "tiny" / "answers" / "raw__scene_2__snr_0.2.npy"
+    lost.unlink()
+    assert left(tmp_path / "tiny", TINY) == []
+    wanted = left(tmp_path / "tiny", plan)
+    assert [row.name for row in wanted if row.of == "rows"] == ["raw__scene_2__snr_0.2"]
+    document = run(tmp_path / "tiny", plan)
+    assert document["left"] == []
+    assert lost.exists()
+    assert "Dice, net" in (tmp_path / "tiny" / "tomograms.md").read_text()
+
+
+def test_answers_are_kept_in_standard_deviations(tmp_path: Path) -> None:
+    answer = 1e-6 * torch.randn(8, 9, 10, generator=torch.Generator().manual_seed(4)) + 7
+    save_answer(tmp_path / "answers" / "one.npy", answer.double())
+    kept = read_answer(tmp_path / "answers" / "one.npy")
+    assert kept.std() == pytest.approx(1, abs=0.01)
+    assert [path.name for path in (tmp_path / "answers").iterdir()] == ["one.npy"]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU here")
+def test_every_method_on_a_gpu(tmp_path: Path) -> None:
+    plan = Plan(scenes=1, size=(64, 96, 96), levels=(0.15,), budget=2.0, parallel=5, device="cuda")
+    document = run(tmp_path, plan)
+    assert document["left"] == []
+    assert document["took"]["gpus"] == torch.cuda.device_count()
+    for row in document["tables"]["0.15"]["methods"].values():
+        assert 0 < row["cc"] <= 1.001
+        assert row["gpu"] is not None
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU here")
+def test_membranes_by_a_net_on_a_gpu() -> None:
+    geometry, device = Geometry().with_pixel_size(10.0), torch.device("cuda", 0)
+    found = segmented(sheets(0), [sheets(1), sheets(2)], geometry, 5.0, device, 0)
+    assert found["figures"]["net_surface_dice"] > 0.9
+
+
 @pytest.mark.parametrize(("words", "said"), [
     (["--methods", "raw,f2df"], "method 'f2df' is unknown"),
     (["--size", "8", "40", "40"], "expected three numbers of 32 or more"),
@@ -231,6 +313,7 @@ def test_scenes_are_the_same_when_drawn_again(tmp_path: Path, scene: Scene) -> N
     (["--levels", "0"], "expected signal/noise ratios above 0"),
     (["--minutes", "-1"], "expected 0 or more"),
     (["--budget", "0"], "seconds above 0"),
+    (["--segmenter", "-1"], "seconds of 0 or more"),
 ])
 def test_faults_are_one_line(words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:

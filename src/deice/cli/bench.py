@@ -5,7 +5,11 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
+from deice.cli.bench_speed import speed, stream
+
 bench = App(name="bench", help="The tables of docs/benchmarks, on this machine.")
+bench.command(speed)
+bench.command(stream)
 
 
 @bench.command
@@ -146,6 +150,7 @@ def tomograms(
     methods: str | None = None,
     budget: float = 25.0,
     parallel: int = 1,
+    segmenter: float = 20.0,
     seed: int = 0,
     device: str = "auto",
 ) -> None:
@@ -175,7 +180,9 @@ def tomograms(
     budget
         Seconds that ours may train for; a rival has three times as many, and stops where its own validation is flat.
     parallel
-        Rows at a time on one device, each in a process of its own.
+        Rows at a time, each in a process of its own, spread over all GPUs that are visible.
+    segmenter
+        Seconds that a net is trained to find membranes in each kind of input, on the other scenes; 0: the ridge only.
     seed
         Other seeds: other tomograms.
     device
@@ -191,6 +198,6 @@ def tomograms(
     except ValueError:
         raise RecipeFault(f"--levels {levels}; expected numbers, as 0.15,0.05") from None
     names = tuple(filter(None, (methods or "").split(",")))
-    document = run(out, Plan(minutes, scenes, size, ratios, names, budget, parallel, device, seed))
+    document = run(out, Plan(minutes, scenes, size, ratios, names, budget, parallel, device, seed, segmenter))
     print((out / "tomograms.md").read_text())
     print(f"Left: {', '.join(document['left']) or 'nothing'}.")

@@ -5,7 +5,8 @@ import sys
 from pathlib import Path
 
 from deice.bench.legs import as_command
-from deice.bench.rivals.legs import Plan, run
+from deice.bench.rivals.legs import run
+from deice.bench.rivals.rows import Plan
 
 
 def main(words: list[str] | None = None) -> int:
@@ -21,6 +22,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--budget", type=float, default=usual.budget, help="seconds of training of ours")
     parser.add_argument("--parallel", type=int, default=usual.parallel, help="rows at a time")
     parser.add_argument("--device", default=usual.device, help="auto, cpu or cuda")
+    parser.add_argument("--segmenter", type=float, default=usual.segmenter, help="seconds of each net for membranes")
     parser.add_argument("--seed", type=int, default=usual.seed)
     words_given = parser.parse_args(words)
     settings = vars(words_given)

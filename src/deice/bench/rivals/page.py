@@ -8,11 +8,13 @@ from deice.tables import markdown
 COLUMNS = {
     "psnr_minmax": ("PSNR dB, min–max", 2), "ssim_minmax": ("SSIM, min–max", 3), "psnr": ("PSNR dB", 2),
     "ssim": ("SSIM", 3), "cc": ("CC", 3), "cc_whole": ("CC, whole scene", 3), "fsc_measured": ("FSC, measured", 3),
-    "fsc_wedge": ("FSC, wedge", 3), "dice": ("membrane Dice", 3), "surface_dice": ("surface-Dice", 3),
+    "fsc_wedge": ("FSC, wedge", 3), "dice": ("Dice, ridge", 3), "surface_dice": ("surface-Dice, ridge", 3),
+    "net_dice": ("Dice, net", 3), "net_surface_dice": ("surface-Dice, net", 3),
     "minutes": ("minutes", 2), "training_seconds": ("trained s", 0), "steps": ("steps", 0), "ram": ("RAM GB", 2),
     "gpu": ("GPU GB", 2), "n": ("n", 0),
 }
-GAINS = ("psnr_minmax", "ssim_minmax", "psnr", "ssim", "cc", "fsc_measured", "fsc_wedge", "dice", "surface_dice")
+GAINS = ("psnr_minmax", "ssim_minmax", "psnr", "ssim", "cc", "fsc_measured", "fsc_wedge", "dice", "surface_dice",
+         "net_dice", "net_surface_dice")
 NOTES = """\
 min–max: answer and density of the scene (no lens, no wedge), each stretched to 0 … 1 by its own extremes, then PSNR and
 SSIM with peak 1: the convention of F2Fd's program, which hangs on single voxels. PSNR, SSIM, CC: against the noiseless
@@ -20,7 +22,8 @@ truth through the same tilts and lens; PSNR and SSIM after least-squares scale a
 of σ 1.5 and 11 taps. CC, whole scene: against the same truth with no wedge missing. FSC: mean over the shells to
 Nyquist of the correlation where tilts measured, and in the missing wedge (10° from the nearest tilt on), there with the
 whole scene. Edges are tapered, which leaks a little from the one into the other: raw shows how much. Membranes by the
-ridge detector, its clip and threshold chosen for each kind of input on the other scenes. Minutes: training and
+ridge detector, its clip and threshold chosen for each kind of input on the other scenes, and by a 3D U-Net trained for
+each kind of input on the other scenes' answers, its threshold chosen there. Minutes: training and
 estimate, on a device that several rows share. ± is the standard error over scenes.
 """
 # SSIM and PSNR in dB, D2: SHREC 2021, model 0; D3: a real tomogram against cryo-CARE's answer (F2Fd's README)
@@ -46,8 +49,8 @@ def results(document: dict[str, Any]) -> str:
              f"{document['deice']}, {document['machine']}. Ours train for {budgets} s, a rival for "
              f"{RIVAL_BUDGET:g} times as long, less where its own validation is flat before. * (k) after a rival: in k "
              f"of its n rows the time ended the training before that. {took['rows']} rows in {took['legs']} legs, "
-             f"{took['parallel']} at a time: {took['cuda_seconds']:.0f} s of a GPU, {took['cpu_seconds']:.0f} s "
-             f"without one. Left: {', '.join(document['left']) or 'nothing'}."]
+             f"{took['parallel']} at a time on {took['gpus']} GPUs: {took['cuda_seconds']:.0f} s of a GPU, "
+             f"{took['cpu_seconds']:.0f} s without one. Left: {', '.join(document['left']) or 'nothing'}."]
     for level, table in document["tables"].items():
         if table["methods"]:
             lines += ["", f"### Signal/noise {level}", "", markdown(_titled(table), COLUMNS)]

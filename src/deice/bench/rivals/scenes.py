@@ -105,8 +105,17 @@ class Scenes:
         with np.load(self._noiseless(index)) as kept, np.load(self._noisy(index, level)) as noisy:
             volumes = {name: torch.from_numpy(kept[name]).float() for name in ("truth", "whole", "density")}
             halves = {name: torch.from_numpy(noisy[name]).float() for name in ("even", "odd")}
-            geometry = Geometry().with_pixel_size(self.world.pixel_size)
-            return Scene(**halves, **volumes, labels=kept["labels"], tilt_range=self.tilt_range, geometry=geometry)
+            return Scene(**halves, **volumes, labels=kept["labels"], tilt_range=self.tilt_range, geometry=self.geometry)
+
+    def labels(self, index: int) -> np.ndarray:
+        """The labels (z, y, x) of a scene that was drawn."""
+        with np.load(self._noiseless(index)) as kept:
+            return kept["labels"]
+
+    @property
+    def geometry(self) -> Geometry:
+        """Of every scene: its voxel size."""
+        return Geometry().with_pixel_size(self.world.pixel_size)
 
     @property
     def tilt_range(self) -> tuple[float, float]:

@@ -15,7 +15,7 @@ from deice.tables import Row
 
 OURS = "recorrupted"  # of one tomogram without halves
 PAIRED = ("psnr_minmax", "ssim_minmax", "psnr", "ssim", "cc", "cc_whole", "fsc_measured", "fsc_wedge", "dice",
-          "surface_dice")
+          "surface_dice", "net_dice", "net_surface_dice")
 Kept = dict[str, Any]  # a row as it was kept, with its method, scene and level
 
 
@@ -88,7 +88,7 @@ def as_csv(rows: Sequence[Kept]) -> str:
         training = {f"training_{key}": row["training"].get(key) for key in ("seconds", "allowed", "steps", "stopped")}
         lines.append({key: row[key] for key in ("level", "method", "scene")} | row["figures"] | training
                      | {"estimate_seconds": row["training"].get("estimate_seconds"),
-                        "detector": row["detector"], "machine": row["machine"]})
+                        "detector": row["detector"], "net_threshold": row["net_threshold"], "machine": row["machine"]})
     text = io.StringIO()
     writer = csv.DictWriter(text, list(dict.fromkeys(key for line in lines for key in line)), lineterminator="\n")
     writer.writeheader()

@@ -37,7 +37,7 @@ FILTERS: dict[str, Callable[[Scene], Tensor]] = {
 
 
 def work(name: str, scene: Scene, budget: float, device: torch.device, seed: int) -> tuple[dict[str, Any], Tensor]:
-    """What is kept of a row, {"settings", "machine", "device", "training", "figures", "curves", "membranes"}, and the
+    """What is kept of a row, {"machine", "device", "training", "figures", "curves", "membranes"}, and the
     answer (z, y, x). budget: seconds of training of ours; a rival has three times as many.
 
     Raises UserError where a method cannot work on such a tomogram.
@@ -57,7 +57,7 @@ def work(name: str, scene: Scene, budget: float, device: torch.device, seed: int
     found = judged(answer, scene, device)
     found["figures"] |= {"minutes": cost.seconds / 60, "ram": memory.bytes / GIGABYTE,
                          "gpu": cost.bytes / GIGABYTE if device.type == "cuda" else None}
-    about = {"settings": settings(method), "machine": machine(), "device": device.type, "budget": budget}
+    about = {"machine": machine(), "device": device.type, "budget": budget}
     return {**about, "training": training, **found, "seconds": time.perf_counter() - begun}, answer
 
 
