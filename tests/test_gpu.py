@@ -1,17 +1,23 @@
 """What only a GPU can show: precision, memory caps, smaller tiles after running out, the stream's own copies."""
 
+import mrcfile
 import numpy as np
 import pytest
 import torch
 from worlds_for_tests import error, views
 
-from deice import denoise, train
+from deice import denoise, read, train
+from deice.batch import denoise_files
 from deice.checkpoint import Model
-from deice.devices import cap_memory, choose_device
+from deice.conditions import Conditions
+from deice.devices import cap_memory, choose_device, choose_devices
 from deice.filters.fitted import best_gaussian, radial_wiener
+from deice.lanes import Clock
 from deice.nets import ResidualCNN, UNet
+from deice.pipeline import places
 from deice.prepared import RESIDENT
 from deice.recipe import Recipe, from_table
+from deice.scenes import expand, group
 from deice.training import run
 from deice.verification import verify
 
@@ -20,6 +26,7 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here"),
 ]
 CUDA = torch.device("cuda")
+CUDA0 = torch.device("cuda", 0)
 RECIPE = {"net": {"name": "unet", "size": 16, "depth": 2}, "data": {"window": 64}, "training": {"batch": 8, "lr": 2e-3}}
 
 
@@ -140,3 +147,84 @@ def test_recorrupted_learns_on_the_gpu():
     recipe = {"scheme": {"name": "recorrupted"}, "net": {"name": "unet", "size": 8, "depth": 1}, "data": {"window": 16}}
     model = train([noisy], recipe=recipe, steps=200, lr=3e-3, batch=4, device="cuda")
     assert error(np.asarray(denoise(noisy[0], model, device="cuda")), truth) < 0.5 * error(noisy[0], truth)
+
+
+def files_of(folder, shape=(1500, 1300), count=6, dtype=np.float32):
+    """Pictures on disk, as `dtype`."""
+    for number in range(count):
+        picture = 40 + 9 * np.random.default_rng(number).normal(size=shape)
+        with mrcfile.new(folder / f"p{number}.mrc") as file:
+            file.set_data(picture.astype(dtype))
+    return group(expand(folder))
+
+
+def random_model(net, axes=2):
+    torch.manual_seed(0)
+    module = net.build(axes)
+    for tensor in module.parameters():
+        if tensor.shape[0] == 1:
+            torch.nn.init.normal_(tensor, std=0.3)
+    return Model(module.eval(), axes, None, Recipe(net=net), {})
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int8, np.int16, np.float16])
+@pytest.mark.parametrize("net", [ResidualCNN(), UNet()], ids=str)
+def test_files_in_flight_give_the_bits_of_one_after_the_other(dtype, net, tmp_path):
+    scenes, model = files_of(tmp_path, dtype=dtype), random_model(net)
+    for outcome in denoise_files(scenes, tmp_path / "batch", model, Conditions(CUDA0)):
+        assert outcome.state == "written"
+        one = np.asarray(denoise(outcome.scene.files[0], model, device="cuda"))
+        assert np.array_equal(np.asarray(read(outcome.path)), one)
+    assert len(places(model, Conditions(CUDA0), [CUDA0], scenes, Clock())) > 1
+    exact = np.asarray(denoise(scenes[0].files[0], model, device="cuda", precision="fp32"))
+    tiled = np.asarray(denoise(scenes[0].files[0], model, device="cuda", precision="fp32", tile=400))
+    assert np.abs(exact - tiled).max() < 2e-3 * exact.std()
+
+
+def test_the_header_of_what_a_gpu_denoised_is_true(tmp_path):
+    scenes = files_of(tmp_path, count=2)
+    for float16 in (False, True):
+        for outcome in denoise_files(scenes, tmp_path / str(float16), random_model(ResidualCNN()), Conditions(CUDA0),
+                                     float16=float16):  # fmt: skip
+            with mrcfile.open(outcome.path) as file:
+                data, header = file.data.astype(np.float64), file.header
+                assert header.mode == (12 if float16 else 2)
+                assert [header.dmin, header.dmax] == pytest.approx([data.min(), data.max()], rel=1e-6)
+                assert [header.dmean, header.rms] == pytest.approx([data.mean(), data.std()], rel=1e-5)
+
+
+def test_pixels_that_are_not_finite_are_mended_on_the_gpu_as_on_the_processor():
+    model, noisy = random_model(ResidualCNN(depth=3)), views((300, 200), count=1, seed=8)[1][0]
+    noisy[4:7, 9] = np.nan
+    noisy[100, 100] = np.inf
+    answers = [np.asarray(denoise(noisy, model, device=device, precision="fp32")) for device in ("cuda", "cpu")]
+    assert np.abs(answers[0] - answers[1]).max() < 1e-3 * answers[1].std()
+
+
+@pytest.mark.parametrize("limit", [1_000_000_000, 4_000_000_000])
+def test_a_batch_stays_under_the_cap(limit, tmp_path, uncapped):
+    scenes, model = files_of(tmp_path, (3000, 3000), 5), random_model(UNet())
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    outcomes = list(denoise_files(scenes, tmp_path / "out", model, Conditions(CUDA0, max_memory=limit)))
+    assert {outcome.state for outcome in outcomes} == {"written"}
+    assert torch.cuda.max_memory_reserved() <= limit
+
+
+def test_a_batch_goes_on_with_smaller_tiles_when_memory_runs_out(tmp_path, uncapped, caplog, monkeypatch):
+    monkeypatch.setattr("deice.tile_sizes.CONVOLUTION_WORKSPACE", 0.1)  # so that the plan is too bold
+    scenes, model = files_of(tmp_path, (3000, 3000), 4), random_model(UNet())
+    limit = 2_000_000_000
+    outcomes = list(denoise_files(scenes, tmp_path / "out", model, Conditions(CUDA0, max_memory=limit)))
+    assert {outcome.state for outcome in outcomes} == {"written"}
+    assert "out of memory with tiles of" in caplog.text
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="one GPU here")
+def test_all_gpus_share_the_files_and_the_bits_are_those_of_one(tmp_path):
+    scenes, model = files_of(tmp_path, count=12), random_model(UNet())
+    devices = choose_devices("cuda")
+    batches = [list(denoise_files(scenes, tmp_path / str(len(shared)), model, Conditions(devices[0]), devices=shared))
+               for shared in (devices[:1], devices)]
+    for one, other in zip(*batches):
+        assert np.array_equal(np.asarray(read(one.path)), np.asarray(read(other.path)))
