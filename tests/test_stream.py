@@ -6,6 +6,7 @@ import torch
 
 from deice.errors import PairFault, RecipeFault, UserError
 from deice.image import Image
+from deice.ranks import Ranks
 from deice.sources import packed_source, source_of, split_sources, windows_in
 from deice.stream import ORDERS, Stream, make_order, steps_per_epoch
 
@@ -54,7 +55,7 @@ def test_threads_do_not_change_what_comes():
 @pytest.mark.parametrize("world", [2, 3])
 def test_ranks_share_each_batch_without_overlap(world):
     whole = batches(3)
-    parts = [batches(3, rank=rank, world=world) for rank in range(world)]
+    parts = [batches(3, ranks=Ranks(rank, world)) for rank in range(world)]
     for number, batch in enumerate(whole):
         together = torch.empty_like(batch)
         for rank in range(world):

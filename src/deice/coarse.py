@@ -15,6 +15,7 @@ from torch import Tensor
 
 from deice.errors import RecipeFault
 from deice.ops.normalise import NORMALISERS, SAMPLE, Affine
+from deice.ranks import ALONE, Ranks
 from deice.recipe import Recipe
 from deice.sources import Source
 from deice.stream import Stream, make_order
@@ -94,9 +95,10 @@ def coarse_window(sources: Sequence[Source], window: Sequence[int], stride: int,
 
 def coarse_to_fine(
     sources: Sequence[Source], recipe: Recipe, device: torch.device,
-    position: Callable[[], int], level: Callable[[], int],
+    position: Callable[[], int], level: Callable[[], int], ranks: Ranks = ALONE,
 ) -> Generator[Tensor]:
-    """Batches (b, v, *window) without end; `level` says before each how often it is halved, `position` its number."""
+    """This rank's part (b, v, *window) of batches without end; `level` says before each how often it is halved,
+    `position` its number."""
     data, settings = recipe.data, recipe.training
     directed = getattr(recipe.scheme, "directed", False)
     while True:
@@ -104,7 +106,7 @@ def coarse_to_fine(
         shown = [coarser(source, octaves, data.normaliser, directed) for source in sources] if octaves else sources
         window = coarse_window(sources, data.window, recipe.network.stride, octaves)
         order = make_order(data.order, shown, window, settings.batch * settings.accumulate, settings.seed)
-        batches = Stream(shown, order, device, start=position(), threads=data.threads).batches()
+        batches = Stream(shown, order, device, position(), ranks, data.threads).batches()
         try:
             while level() == octaves:
                 yield next(batches)

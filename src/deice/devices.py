@@ -92,7 +92,7 @@ def limit_memory(device: torch.device, limit: int | None) -> None:
 
 
 def memory_peak(device: torch.device) -> tuple[int, int]:
-    """(reserved, allocated): the most bytes of a GPU that PyTorch's allocator held since `limit_memory`, and gave to tensors."""
+    """(reserved, allocated): the most bytes that PyTorch's allocator took from a GPU since `limit_memory`, gave out."""
     return torch.cuda.max_memory_reserved(device), torch.cuda.max_memory_allocated(device)
 
 

@@ -13,9 +13,10 @@ from deice.devices import autocast, place, put
 from deice.errors import RecipeFault
 from deice.losses import Judged, mean_of
 from deice.ops.tiles import through_tiles
+from deice.ranks import ALONE, Ranks
 from deice.recipe import Recipe
 from deice.schedules import SCHEDULES, momentum
-from deice.schemes import Task
+from deice.schemes import Scheme, Task
 
 OPTIMISERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
@@ -24,13 +25,14 @@ class Learner:
     """What changes while a run goes on; `state` and `load` carry all of it over a kill."""
 
     def __init__(self, recipe: Recipe, axes: int, device: torch.device, start: Path | str | None,
-                 pixel_size: float | None):
+                 pixel_size: float | None, ranks: Ranks = ALONE):
         torch.manual_seed(recipe.training.seed)
-        self.recipe, self.axes, self.pixel_size = recipe, axes, pixel_size
+        self.recipe, self.axes, self.pixel_size, self.ranks = recipe, axes, pixel_size, ranks
         self.module = recipe.network.build(axes)
         if start is not None:
             self._begin_from(load_model(start), start)
         self.module = place(self.module, axes, device)
+        ranks.copy_of_first(self.module.state_dict().values())
         self.average = {k: v.clone() for k, v in self.module.state_dict().items()} if recipe.training.average else {}
         self.criterion = recipe.criterion
         self.optimiser = self._optimiser()
@@ -75,13 +77,20 @@ class Learner:
                 group["betas"] = (momentum(fraction, warmup), group["betas"][1])
 
     def learn(self, views: Tensor, fraction: float, precision: torch.dtype, generator: torch.Generator) -> Judged:
-        """One step on `views` (b, v, *window); returns the loss without waiting for it."""
+        """One step on `views` (b, v, *window), this rank's part of the batch; returns its loss without waiting for it.
+
+        The gradients are averaged over the ranks once a step, after all its parts, in one message of the network's
+        size: nothing hooks into the backward pass, so a compiled or fused network is trained as it is. Running
+        statistics of batch norm are averaged with them.
+        """
         self._set_rate(fraction)
         self.module.train()
         self.optimiser.zero_grad(set_to_none=True)
-        task = self.recipe.scheme.make(views, generator)
+        task = asked(self.recipe.scheme, views, generator, self.ranks)
         parts = task.parts(self.recipe.training.accumulate)
         found = mean_of([self._add_gradients(part, len(parts), precision) for part in parts])
+        self.ranks.average([p.grad for p in self.module.parameters() if p.grad is not None]
+                           + [buffer for buffer in self.module.buffers() if buffer.is_floating_point()])
         self.scaler.unscale_(self.optimiser)
         if self.recipe.training.clip:
             nn.utils.clip_grad_norm_(self.module.parameters(), self.recipe.training.clip)
@@ -179,3 +188,15 @@ class Learner:
                      "prepared_epoch", "prepared_weights"):
             setattr(self, name, state[name])
         self.saved_at = self.seconds
+
+
+def asked(scheme: Scheme, views: Tensor, generator: torch.Generator, ranks: Ranks = ALONE) -> Task:
+    """What `scheme` asks of `views` (b, v, *window), this rank's part of a batch, as it would in the whole batch.
+
+    Every rank draws the random numbers of the whole batch and keeps those of its own windows, so that masks and noise
+    do not depend on the number of ranks. The windows of the others only have to be there: their own stand for them.
+    """
+    if ranks.world == 1:
+        return scheme.make(views, generator)
+    stand_in = views.repeat_interleave(ranks.world, dim=0)
+    return scheme.make(stand_in, generator).share(ranks.rank, ranks.world, len(stand_in))

@@ -22,6 +22,7 @@ from torch import Tensor
 from deice.devices import memory_left
 from deice.errors import MemoryFault, RecipeFault, UserError
 from deice.ops.tiles import blocks
+from deice.ranks import ALONE, Ranks
 from deice.schemes import Preparing
 from deice.sources import Source
 from deice.stream import Order, Place
@@ -63,16 +64,16 @@ class Prepared:
                 for view, place in zip(islice(made, self.kept), store, strict=True):
                     place.copy_(view)
 
-    def batches(self, order: Order, start: int) -> Generator[Tensor]:
-        """Batches (b, kept, *window) on the device, from number `start` of `order` on, without end."""
+    def batches(self, order: Order, start: int, ranks: Ranks = ALONE) -> Generator[Tensor]:
+        """This rank's part (b, kept, *window) of batches on the device, from number `start` of `order` on, endless."""
         with ThreadPoolExecutor(AHEAD, thread_name_prefix="deice-prepared") as threads:
-            waiting = deque(threads.submit(self._cut, order, start + i) for i in range(AHEAD))
+            waiting = deque(threads.submit(self._cut, order, start + i, ranks) for i in range(AHEAD))
             for number in count(start + AHEAD):
                 yield waiting.popleft().result().to(self.device)
-                waiting.append(threads.submit(self._cut, order, number))
+                waiting.append(threads.submit(self._cut, order, number, ranks))
 
-    def _cut(self, order: Order, number: int) -> Tensor:
-        return torch.stack([self._window(place, order.window) for place in order.batch(number)])
+    def _cut(self, order: Order, number: int, ranks: Ranks) -> Tensor:
+        return torch.stack([self._window(place, order.window) for place in ranks.share(order.batch(number))])
 
     def _window(self, place: Place, window: Sequence[int]) -> Tensor:
         cut = tuple(slice(start, start + size) for start, size in zip(place.origin, window))
@@ -119,17 +120,17 @@ def mapped(folder: Path, shape: Sequence[int]) -> Tensor:
 
 
 def prepared_batches(
-    prepared: Prepared, order: Order, start: int, net_of: Callable[[int], Net | None]
+    prepared: Prepared, order: Order, start: int, net_of: Callable[[int], Net | None], ranks: Ranks = ALONE
 ) -> Generator[Tensor]:
-    """Batches from number `start` of `order` on; every `refresh` of them the views are made anew.
+    """This rank's part of batches from number `start` of `order` on; every `refresh` of them the views are made anew.
 
-    net_of: the network as it was when an epoch of preparation began; None in the first.
+    net_of: the network as it was when an epoch of preparation began; None in the first. Each rank prepares all views.
     """
     refresh = prepared.scheme.refresh
     while True:
         epoch, done = divmod(start, refresh)
         prepared.fill(epoch, net_of(epoch))
-        batches = prepared.batches(order, start)
+        batches = prepared.batches(order, start, ranks)
         try:
             yield from islice(batches, refresh - done)
         finally:

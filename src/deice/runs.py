@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -10,6 +10,7 @@ import torch
 from deice.checkpoint import MODEL, STATE, load_state, save_model, save_state
 from deice.errors import UserError
 from deice.learner import Learner
+from deice.ranks import ALONE, Ranks
 from deice.recipe import Recipe, name_of, to_toml
 
 RECIPE, METRICS, MODELS = "recipe.toml", "metrics.jsonl", "models"
@@ -20,6 +21,8 @@ class Step:
     """One step of the run; `loss` where it was looked at, `validation` where it was made, `best` if it improved.
 
     `terms`, `validation_terms`: each term of the loss by itself, without its weight, where it has several.
+    `gpu_reserved`, `gpu_allocated`: of the last step, the most bytes that PyTorch's allocator took from the GPU and
+    gave to tensors (of the GPU that took most, where there are several). The CUDA context is not in it.
     """
 
     step: int
@@ -33,11 +36,13 @@ class Step:
     best: bool = False
     terms: dict[str, float] | None = None
     validation_terms: dict[str, float] | None = None
+    gpu_reserved: int | None = None
+    gpu_allocated: int | None = None
 
 
 @dataclass(frozen=True)
 class Run:
-    """Where a run lives and what it runs on; `out` None keeps nothing on disk."""
+    """Where a run lives and what it runs on; `out` None keeps nothing on disk. Only the first of `ranks` writes."""
 
     recipe: Recipe
     out: Path | None
@@ -45,6 +50,7 @@ class Run:
     precision: torch.dtype
     axes: int
     pixel_size: float | None
+    ranks: Ranks = field(default=ALONE)
 
 
 def prepare_folder(plan: Run, learner: Learner, resume: bool) -> None:
@@ -54,6 +60,9 @@ def prepare_folder(plan: Run, learner: Learner, resume: bool) -> None:
     state = plan.out / STATE
     if resume:
         learner.load(load_state(state, plan.device))
+    if not plan.ranks.first:
+        return
+    if resume:
         _cut_metrics(plan.out / METRICS, learner.step)
         _drop(path for step, path in kept_models(plan.out) if step > learner.step)
     elif state.exists() or (plan.out / MODEL).exists():
@@ -87,7 +96,7 @@ def _drop(paths: Iterable[Path]) -> None:
 
 def record(plan: Run, learner: Learner, step: Step, last: bool) -> None:
     """Write the best model, the state and the metrics that belong to `step`."""
-    if plan.out is None:
+    if plan.out is None or not plan.ranks.first:
         return
     if step.loss is not None or step.validation is not None:
         line = {key: value for key, value in asdict(step).items() if value is not None and key != "best"}

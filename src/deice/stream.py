@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from deice.errors import RecipeFault
+from deice.ranks import ALONE, Ranks
 from deice.sources import Source, windows_in
 
 
@@ -125,13 +126,13 @@ def steps_per_epoch(sources: Sequence[Source], window: Sequence[int], count: int
 class Stream:
     """Batches (b, v, *window) on `device`, cut by threads into a ring of (pinned) buffers ahead of their use.
 
-    A batch is valid until the next is asked for. `start`: the first batch; `rank` of `world` takes its slice.
+    A batch is valid until the next is asked for. `start`: the first batch; of `ranks` each takes its part.
     """
 
     def __init__(self, sources: Sequence[Source], order: Order, device: torch.device, start: int = 0,
-                 rank: int = 0, world: int = 1, threads: int = 4, ahead: int = 3):
+                 ranks: Ranks = ALONE, threads: int = 4, ahead: int = 3):
         self.sources, self.order, self.device = sources, order, device
-        self.position, self.rank, self.world, self.ahead = start, rank, world, ahead
+        self.position, self.ranks, self.ahead = start, ranks, ahead
         self.threads = ThreadPoolExecutor(threads, thread_name_prefix="deice-stream")
         self.ring: list[Tensor] = []
         self.held: dict[int, Source] = {}
@@ -171,7 +172,7 @@ class Stream:
 
     def _ask(self, step: int) -> tuple[Tensor, list[Future]]:
         """Send the threads to cut this rank's part of batch `step`."""
-        places = self.order.batch(step)[self.rank :: self.world]
+        places = self.ranks.share(self.order.batch(step))
         readers = self._readers(self.order.resident(step))
         window = self.order.window
         buffer = self.ring.pop() if self.ring else torch.empty(

@@ -1,5 +1,6 @@
 """Training: the loop, which knows schemes by their three questions and yields one Step per step."""
 
+import logging
 import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -16,20 +17,23 @@ from torch import Tensor, nn
 from deice.checkpoint import Model, load_model
 from deice.checks import check
 from deice.coarse import coarse_to_fine
-from deice.devices import autocast, cap_memory, choose_device, choose_precision, put
-from deice.errors import UserError
+from deice.devices import autocast, choose_device, choose_precision, is_out_of_memory, limit_memory, memory_peak, put
 from deice.drawing import drawn_batches, drawn_validation
-from deice.learner import Learner
+from deice.errors import MemoryFault, RecipeFault, UserError
+from deice.learner import Learner, asked
 from deice.losses import Judged, mean_of
 from deice.opening import Opened, open_for_training
 from deice.ops.greys import random_greys
 from deice.ops.turns import random_turns, swappable_axes
 from deice.prepared import Prepared, prepared_batches
+from deice.ranks import Ranks, joined
 from deice.recipe import Recipe, Training, completed, from_table, merged, to_table
 from deice.runs import Run, Step, prepare_folder, record
 from deice.schedules import octaves
 from deice.sources import Source, fit_window, split_sources
 from deice.stream import RandomOrder, Stream, make_order, steps_per_epoch
+
+log = logging.getLogger(__name__)
 
 LOG_EVERY = 10  # steps between looks at the loss: each look waits for the GPU
 VALIDATION_BYTES = 1 << 26  # at most so much memory for the fixed validation windows
@@ -60,12 +64,35 @@ def run(
     resume: bool = False, start: Path | str | None = None, max_memory: int | None = None,
     keep: list[Learner] | None = None,
 ) -> Iterator[Step]:
-    """Open the data, prepare the folder, then yield the steps of the loop.
+    """Open the data, prepare the folder, then yield the steps of the loop; on all ranks, if torchrun started several.
 
-    start: a model to begin from. max_memory: bytes of the GPU. keep: takes the learner, for callers without a folder.
+    start: a model to begin from. max_memory: bytes of the GPU, of each if there are several. keep: takes the learner,
+    for callers without a folder.
     """
-    where = choose_device(device)
-    cap_memory(where, max_memory)
+    with joined(device) as ranks:
+        with ranks.together():
+            where = choose_device(device)
+            limit_memory(where, max_memory)
+            plan, training, validation = _opened(recipe, inputs, target, out, where, ranks)
+            learner = Learner(plan.recipe, plan.axes, where, start, plan.pixel_size, ranks)
+        with ranks.together():  # all have read what stands there before
+            prepare_folder(plan, learner, resume)
+        if keep is not None:
+            keep.append(learner)
+        try:
+            yield from loop(plan, learner, training, validation)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            raise _too_large(plan, max_memory) from error
+        with ranks.together():
+            log.debug("rank %d is done", ranks.rank)
+
+
+def _opened(
+    recipe: Recipe, inputs: Sequence[Any], target: Any, out: Path | str | None, where: torch.device, ranks: Ranks
+) -> tuple[Run, list, list]:
+    """The run with its recipe completed, and the sources of training and validation."""
     opened = open_for_training(inputs, target, recipe.scheme, recipe.data)
     recipe = completed(replace(recipe, scheme=opened.scheme), opened.axes)
     window = fit_window([*opened.training, *opened.validation], recipe.data.window, recipe.network.stride)
@@ -73,14 +100,30 @@ def run(
         window = (min(window),) * opened.axes  # cubes: they are turned onto themselves
     recipe = replace(recipe, data=replace(recipe.data, window=window))
     training, validation = _split(opened, recipe)
-    plan = Run(recipe, None if out is None else Path(out), where,
-               choose_precision(recipe.training.precision, where), opened.axes, opened.pixel_size)
     check(recipe, training)
-    learner = Learner(recipe, opened.axes, where, start, opened.pixel_size)
-    if keep is not None:
-        keep.append(learner)
-    prepare_folder(plan, learner, resume)
-    yield from loop(plan, learner, training, validation)
+    _check_ranks(recipe.training, where, ranks)
+    plan = Run(recipe, None if out is None else Path(out), where,
+               choose_precision(recipe.training.precision, where), opened.axes, opened.pixel_size, ranks)
+    return plan, training, validation
+
+
+def _check_ranks(settings: Training, where: torch.device, ranks: Ranks) -> None:
+    """RecipeFault for a batch that cannot be shared equally; a word where GPUs are left idle."""
+    batch, world = settings.batch, ranks.world
+    if batch % world:
+        raise RecipeFault(f"a batch of {batch} windows for {world} ranks; expected the same number for each: use "
+                          f"--batch {-(-batch // world) * world}")
+    gpus = torch.cuda.device_count() if where.type == "cuda" else 1
+    if world == 1 and gpus > 1:
+        log.info("one of %d GPUs is used; for all: torchrun --nproc-per-node %d -m deice train …", gpus, gpus)
+
+
+def _too_large(plan: Run, max_memory: int | None) -> MemoryFault:
+    settings, window = plan.recipe.training, "×".join(map(str, plan.recipe.data.window))
+    granted = f"{max_memory / 1e9:.3g} GB granted" if max_memory else f"memory of {plan.device}"
+    return MemoryFault(f"{settings.batch // plan.ranks.world} windows of {window} at once do not fit into the "
+                       f"{granted}; use a smaller --batch (accumulate = {2 * settings.accumulate} in the recipe makes "
+                       "up for half of it), or a smaller --patch")
 
 
 def _split(opened: Opened, recipe: Recipe) -> tuple[list, list]:
@@ -98,21 +141,22 @@ def loop(plan: Run, learner: Learner, training: Sequence, validation: Sequence) 
     total = _total_steps(settings, epoch)
     every = settings.validate_every or max(50, epoch // 10)
     judged = validation_batches(plan, validation)
-    clock = _Clock(learner.seconds)
+    clock = _Clock(learner.seconds, plan.ranks)
     batches = _batches(plan, learner, training, lambda: _fraction(learner, settings, total, clock))
     losses: list[Judged] = []
     try:
         while not _finished(learner, settings, total, clock):
             views = next(batches)
-            generator = generator_for(plan.device, settings.seed, learner.step)
-            views = _augmented(views, settings, generator)
+            generator = generator_for(plan.device, settings.seed, learner.step, plan.ranks.rank)
+            views = _augmented(views, settings, generator, plan.ranks)
             fraction = _fraction(learner, settings, total, clock)
             losses.append(learner.learn(views, fraction, plan.precision, generator))
+            clock.tick(learner.step)
             done = min(1.0, _fraction(learner, settings, total, clock))
             step = Step(learner.step, total, done, clock.seconds())
             last = _finished(learner, settings, total, clock)
             if learner.step % LOG_EVERY == 0 or last:
-                mean = mean_of(losses)
+                mean = _over_ranks(mean_of(losses), plan.ranks)
                 step = replace(step, loss=_finite(mean, learner), terms=_terms(mean), lr=learner.lr,
                                windows_per_second=clock.rate(len(losses) * count))
                 losses.clear()
@@ -120,6 +164,8 @@ def loop(plan: Run, learner: Learner, training: Sequence, validation: Sequence) 
                 found = validate(learner.judged_module(), judged, plan)
                 value = float(found.total)
                 step = replace(step, validation=value, validation_terms=_terms(found), best=learner.keep_if_best(value))
+            if last:
+                step = _with_peak(step, plan)
             learner.seconds = clock.seconds()
             record(plan, learner, step, last)
             yield step
@@ -133,23 +179,44 @@ def _batches(
     """Windows (b, v, *window) from the learner's step on: of the sources, or of what the scheme makes of them."""
     data, settings = plan.recipe.data, plan.recipe.training
     if data.world:
-        return drawn_batches(plan.recipe, plan.device, learner.step)
+        return drawn_batches(plan.recipe, plan.device, learner.step, plan.ranks.rank, plan.ranks.world)
     if not getattr(plan.recipe.scheme, "refresh", 0):
-        return coarse_to_fine(sources, plan.recipe, plan.device, position=lambda: learner.step,
+        return coarse_to_fine(sources, plan.recipe, plan.device, position=lambda: learner.step, ranks=plan.ranks,
                               level=lambda: octaves(fraction(), settings.coarse, settings.coarse_share))
     order = make_order(data.order, sources, data.window, settings.batch * settings.accumulate, settings.seed)
     return prepared_batches(_prepared(plan, sources, plan.recipe.training.seed), order, learner.step,
-                            lambda epoch: learner.net_of_epoch(epoch, plan.precision))
+                            lambda epoch: learner.net_of_epoch(epoch, plan.precision), plan.ranks)
 
 
-def _augmented(views: Tensor, settings: Training, generator: torch.Generator) -> Tensor:
+def _augmented(views: Tensor, settings: Training, generator: torch.Generator, ranks: Ranks) -> Tensor:
     """(b, v, *window) turned and at other grey scales, all views of a sample alike."""
+    share = (ranks.rank, ranks.world)
     if settings.turns:
-        window = views.shape[2:]
-        views = random_turns(views, len(window), swappable_axes(window), generator)
+        window, chooser = views.shape[2:], generator
+        if chooser.device.type == "cuda":  # the processor chooses: it would have to wait for what the GPU draws
+            chooser = torch.Generator().manual_seed(generator.initial_seed())
+        views = random_turns(views, len(window), swappable_axes(window), chooser, share)
     if settings.contrast or settings.brightness:
-        views = random_greys(views, settings.contrast, settings.brightness, generator)
+        views = random_greys(views, settings.contrast, settings.brightness, generator, share)
     return views
+
+
+def _over_ranks(judged: Judged, ranks: Ranks) -> Judged:
+    """What was found, averaged over the ranks: as many windows were judged on each."""
+    if ranks.world == 1:
+        return judged
+    total, *terms = ranks.mean([float(judged.total), *(float(value) for value in judged.terms.values())])
+    return Judged(torch.tensor(total), dict(zip(judged.terms, map(torch.tensor, terms))))
+
+
+def _with_peak(step: Step, plan: Run) -> Step:
+    """The last step, with the most memory that the run took of a GPU."""
+    if plan.device.type != "cuda":
+        return step
+    reserved, allocated = (int(plan.ranks.largest(value)) for value in memory_peak(plan.device))
+    log.info("GPU memory at its most: %.2f GB taken by PyTorch's allocator, %.2f GB of it in tensors; CUDA's own "
+             "context is not counted", reserved / 1e9, allocated / 1e9)
+    return replace(step, gpu_reserved=reserved, gpu_allocated=allocated)
 
 
 def _prepared(plan: Run, sources: Sequence[Source], seed: int) -> Prepared:
@@ -167,7 +234,7 @@ def _total_steps(settings: Training, epoch: int) -> int | None:
 
 def _fraction(learner: Learner, settings: Training, total: int | None, clock: "_Clock") -> float:
     """How much of the run is done, by steps where their number is known, else by time."""
-    return learner.step / total if total else clock.seconds() / (60 * (settings.minutes or 1.0))
+    return learner.step / total if total else clock.agreed() / (60 * (settings.minutes or 1.0))
 
 
 def _finished(learner: Learner, settings: Training, total: int | None, clock: "_Clock") -> bool:
@@ -189,53 +256,65 @@ def _terms(judged: Judged) -> dict[str, float] | None:
     return {name: float(value) for name, value in judged.terms.items()} if len(judged.terms) > 1 else None
 
 
-def generator_for(device: torch.device, seed: int, step: int) -> torch.Generator:
-    """The random numbers of one step, a function of (seed, step): none is saved. Dropout is seeded too."""
+def generator_for(device: torch.device, seed: int, step: int, rank: int = 0) -> torch.Generator:
+    """The random numbers of one step, a function of (seed, step): none is saved. Dropout is seeded too, by rank."""
     mixed = int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> 1)
-    torch.manual_seed(mixed)
+    torch.manual_seed(mixed + rank)
     return torch.Generator(device).manual_seed(mixed)
 
 
 def validation_batches(plan: Run, sources: Sequence[Source]) -> list[Tensor]:
-    """The same windows every time, so that two validations differ by the weights alone; kept within a fixed memory."""
+    """The same windows every time, so that two validations differ by the weights alone; kept within a fixed memory.
+
+    Each rank has its part of every batch.
+    """
     settings, window = plan.recipe.training, plan.recipe.data.window
     if plan.recipe.data.world:
-        return drawn_validation(plan.recipe, plan.device, VALIDATION_BYTES)
+        return drawn_validation(plan.recipe, plan.device, VALIDATION_BYTES, plan.ranks.rank, plan.ranks.world)
     order = RandomOrder(sources, window, settings.batch, settings.seed + 1)
     if getattr(plan.recipe.scheme, "refresh", 0):
         prepared = _prepared(plan, sources, settings.seed + 1)
         prepared.fill(0, None)
-        batches = prepared.batches(order, 0)
+        batches = prepared.batches(order, 0, plan.ranks)
     else:
-        batches = Stream(sources, order, torch.device("cpu"), threads=plan.recipe.data.threads, ahead=1).batches()
+        batches = Stream(sources, order, torch.device("cpu"), 0, plan.ranks, plan.recipe.data.threads, 1).batches()
     with closing(batches):
         kept = [next(batches).cpu().clone()]
-        count = min(settings.validation_batches, VALIDATION_BYTES // kept[0].nbytes)
+        count = min(settings.validation_batches, VALIDATION_BYTES // (kept[0].nbytes * plan.ranks.world))
         return kept + [batch.cpu().clone() for batch in islice(batches, max(0, count - 1))]
 
 
 @torch.no_grad()
 def validate(module: nn.Module, batches: Sequence[Tensor], plan: Run) -> Judged:
-    """What the run is judged by, over the validation windows: the mean over `batches`."""
+    """What the run is judged by, over the validation windows: the mean over `batches`, and over the ranks."""
     recipe = plan.recipe
     found = []
     for number, views in enumerate(batches):
         generator = generator_for(plan.device, recipe.training.seed + 1, number)
-        task = recipe.scheme.make(views.to(plan.device), generator)
+        task = asked(recipe.scheme, views.to(plan.device), generator, plan.ranks)
         with autocast(plan.device, plan.precision):
             answer = module(put(task.input))
         found.append(recipe.scheme.loss(answer.float(), task, recipe.criterion))
-    return mean_of(found)
+    return _over_ranks(mean_of(found), plan.ranks)
 
 
 class _Clock:
     """Seconds of training, over all resumes."""
 
-    def __init__(self, before: float):
+    def __init__(self, before: float, ranks: Ranks):
         self.before, self.started, self.looked = before, time.monotonic(), time.monotonic()
+        self.ranks, self.of_first = ranks, before
 
     def seconds(self) -> float:
         return self.before + time.monotonic() - self.started
+
+    def agreed(self) -> float:
+        """Seconds by which all ranks steer: of the first one's clock, as it stood at the last tick that they shared."""
+        return self.seconds() if self.ranks.world == 1 else self.of_first
+
+    def tick(self, step: int) -> None:
+        if step % LOG_EVERY == 0:
+            self.of_first = self.ranks.of_first(self.seconds())
 
     def rate(self, count: int) -> float:
         """`count` over the time since the last call."""

@@ -1,5 +1,6 @@
 """The command line: one verb, one file, imported only when called; the only place that prints."""
 
+import os
 import sys
 
 # verb → its line in `deice --help`; its module is deice.cli.<verb>
@@ -52,24 +53,35 @@ def run(arguments: list[str] | None = None) -> int:
     """Run one verb and return its exit code."""
     from cyclopts import CycloptsError
 
-    from deice.errors import BatchFailure, UserError, VerificationFault
+    from deice.errors import BatchFailure, RankLost, SaidElsewhere, UserError, VerificationFault
 
     words = sys.argv[1:] if arguments is None else arguments
     try:
         build_app(next(iter(words), None))(words, exit_on_error=False, print_error=False, result_action="return_value")
-    except (UserError, CycloptsError) as error:
+    except SaidElsewhere:
+        return 2
+    except UserError as error:
         return _fail(2, error)
+    except CycloptsError as error:
+        return _fail(2, error) if is_first_rank() else 2
     except BatchFailure as failure:
         for name, reason in failure.failures:
             print(f"deice: {name}: {_one_line(reason)}", file=sys.stderr)
         return _fail(3, failure)
+    except RankLost as loss:
+        return _fail(1, loss) if str(loss) else 1
     except VerificationFault as fault:
         return _fail(1, fault)
     except KeyboardInterrupt:
-        return _fail(130, "interrupted")
+        return _fail(130, "interrupted") if is_first_rank() else 130
     except BrokenPipeError:
         return 1
     return 0
+
+
+def is_first_rank() -> bool:
+    """Whether this process is the one of those that torchrun started that speaks for all of them; alone, it is."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _one_line(message: object) -> str:

@@ -4,6 +4,8 @@ import logging
 import sys
 from typing import Any
 
+from deice.cli import is_first_rank
+
 
 class _Once(logging.Handler):
     """Log records as lines on stderr; the same line only once."""
@@ -20,10 +22,10 @@ class _Once(logging.Handler):
 
 
 def listen(level: int = logging.INFO) -> None:
-    """Show what the modules below have to say, once, on stderr."""
+    """Show what the modules below have to say, once, on stderr; of several ranks the first speaks for all."""
     logger = logging.getLogger("deice")
     logger.setLevel(level)
-    logger.handlers = [_Once()]
+    logger.handlers = [_Once() if is_first_rank() else logging.NullHandler()]
     logger.propagate = False
 
 

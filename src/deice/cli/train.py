@@ -1,11 +1,16 @@
 """deice train: from files to a model."""
 
+from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from deice.cli.training_flags import NO_FLAGS, Flags
+
+if TYPE_CHECKING:
+    from deice.runs import Step
 
 
 def train(
@@ -22,6 +27,8 @@ def train(
     """Train a denoiser; the best model by validation is kept.
 
     Example: deice train halves/ -o run --minutes 10
+
+    On all GPUs of a machine: torchrun --nproc-per-node gpu -m deice train halves/ -o run --batch 128
 
     Writes RUN/model.safetensors (best), RUN/state.pt, RUN/metrics.jsonl and RUN/recipe.toml (complete, as run).
     Halves are paired by name: _EVN/_ODD, _half1/_half2, even/ and odd/ folders.
@@ -43,12 +50,12 @@ def train(
     device
         auto, cpu or cuda.
     max_memory
-        Cap of the GPU's memory, such as 8GB.
+        Cap of the memory of each GPU, such as 8GB.
     """
     from deice.cli.options import listen
-    from deice.cli.progress import progress, say
     from deice.devices import parse_bytes
     from deice.errors import RecipeFault
+    from deice.ranks import joined
     from deice.recipe import from_table, merged, read_table
     from deice.runs import RECIPE
     from deice.tensorboard import shown_in_tensorboard
@@ -58,18 +65,29 @@ def train(
     if flags.net == "list":
         list_nets()
         return
-    if out is None:
-        raise RecipeFault("no -o; expected the folder of the run, as deice train halves/ -o run")
-    written = out / RECIPE if resume else recipe
-    base = read_table(written) if written else {}
-    complete = from_table(merged(base, flags.tables(inputs)))
-    if not complete.data.inputs and not complete.data.world:
-        raise RecipeFault("no input; expected files, globs or folders, or [data] inputs in the recipe")
+    with joined(device) as ranks:
+        if out is None:
+            raise RecipeFault("no -o; expected the folder of the run, as deice train halves/ -o run")
+        written = out / RECIPE if resume else recipe
+        base = read_table(written) if written else {}
+        complete = from_table(merged(base, flags.tables(inputs)))
+        if not complete.data.inputs:
+            raise RecipeFault("no input; expected files, globs or folders, or [data] inputs in the recipe")
+        steps = run(complete, complete.data.inputs, out, target=complete.data.target, device=device, resume=resume,
+                    start=begin, max_memory=parse_bytes(max_memory) if max_memory else None)
+        if tensorboard and ranks.first:
+            steps = shown_in_tensorboard(steps, out / "tensorboard")
+        if ranks.first:
+            show(steps, out)
+        else:
+            deque(steps, maxlen=0)
+
+
+def show(steps: Iterator["Step"], out: Path) -> None:
+    """Run through the steps, with their figures and what came of them on stderr."""
+    from deice.cli.progress import progress, say
+
     best = step = None
-    steps = run(complete, complete.data.inputs, out, target=complete.data.target, device=device, resume=resume,
-                start=begin, max_memory=parse_bytes(max_memory) if max_memory else None)
-    if tensorboard:
-        steps = shown_in_tensorboard(steps, out / "tensorboard")
     with progress("training", total=1.0, unit="of the run") as bar:
         for step in steps:
             best = step.validation if step.best else best

@@ -20,13 +20,18 @@ def swappable_axes(window: Sequence[int]) -> tuple[int, int] | None:
     return (-2, -1) if len(window) == 2 and window[0] == window[1] else None
 
 
-def random_turns(views: Tensor, axes: int, swap: tuple[int, int] | None, generator: torch.Generator) -> Tensor:
+def random_turns(
+    views: Tensor, axes: int, swap: tuple[int, int] | None, generator: torch.Generator, share: tuple[int, int] = (0, 1)
+) -> Tensor:
     """Flip trailing axes and swap the pair `swap`, each with probability 1/2, sample by sample.
 
-    `views` (b, v, *space): the views of one sample are turned alike. Returns a new tensor.
+    `views` (b, v, *space): the views of one sample are turned alike. `share` (rank, world): they are every `world`-th
+    sample of a batch, beginning with number `rank`, and are turned as they would be in it. Returns a new tensor.
     """
+    rank, world = share
     groups = FLIPPED_TOGETHER[axes]
-    choices = torch.rand((views.shape[0], len(groups) + 1), generator=generator, device=generator.device).cpu() < 0.5
+    drawn = torch.rand((world * len(views), len(groups) + 1), generator=generator, device=generator.device)
+    choices = drawn[rank::world].cpu() < 0.5
     turned = torch.empty_like(views)
     for sample, (swapped, *flipped) in enumerate(choices.roll(1, 1).tolist()):
         view = views[sample]

@@ -22,6 +22,13 @@ class Task:
         weights = [None] * count if self.weight is None else self.weight.chunk(count)
         return [Task(*part) for part in zip(self.input.chunk(count), self.target.chunk(count), weights)]
 
+    def share(self, rank: int, world: int, windows: int) -> "Task":
+        """The part that is made of every `world`-th of the `windows`, beginning with number `rank`."""
+        def own(tensor: Tensor) -> Tensor:
+            return tensor.unflatten(0, (windows, -1))[rank::world].flatten(0, 1)
+
+        return Task(own(self.input), own(self.target), None if self.weight is None else own(self.weight))
+
 
 def fold_views(views: Tensor) -> Tensor:
     """(b, v, *space) → (b·v, 1, *space): every view a sample of its own."""
