@@ -48,8 +48,9 @@ def drawn_batch(
 def drawn_validation(
     recipe: Recipe, device: torch.device, most: int, rank: int = 0, world: int = 1
 ) -> list[Tensor]:
-    """The part of `rank` of the batches that a run is judged by, the same every time: as many as the recipe asks for and
-    `most` bytes hold of all ranks. Drawn on `device`, kept by the processor.
+    """The part of `rank` of the batches that a run is judged by, the same every time.
+
+    As many as the recipe asks for and `most` bytes hold of all ranks; drawn on `device`, kept by the processor.
     """
     settings = recipe.training
     kept: list[Tensor] = []

@@ -1,8 +1,9 @@
 """Pictures drawn afresh while a network trains, on the device that it trains on: no two steps see the same.
 
-bodies      what lies in the ice        content    which of it, how much, how it lies
-pasting     into the fields             optics     through the lens, physical or not
-noise       of electrons and cameras    pictures   all of it: windows, noisy and true
+bodies     what lies in the ice          content   which of it, how much, how it lies
+pasting    into the fields               optics    through the lens, that of a microscope or not
+ground     what lies behind: uneven ice  noise     of electrons and cameras
+pictures   all of it: windows, noisy and true
 """
 
 from deice.worlds.drawn.pictures import Pictures

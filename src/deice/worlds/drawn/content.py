@@ -1,4 +1,4 @@
-"""Which bodies a drawn picture holds, how many, and how they lie: scattered, packed, in filaments, or nothing at all."""
+"""Which bodies a drawn picture holds, how many, and how they lie: scattered, packed, in filaments, or none."""
 
 import math
 from dataclasses import dataclass

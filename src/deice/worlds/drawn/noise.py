@@ -1,12 +1,10 @@
 """Noise of drawn pictures: electrons, cameras, moving ice, and what programs do to a picture afterwards."""
 
-import math
-
 import numpy as np
 import torch
 from torch import Tensor
 
-from deice.ops.fourier import from_half_transform, half_transform
+from deice.ops.fourier import half_transform
 from deice.worlds.drawn.ranges import log_uniform, one_of, sometimes
 from deice.worlds.matter import ice_structure_factor
 
@@ -101,20 +99,3 @@ def defects(settings: Settings, shape: tuple[int, ...], generator: torch.Generat
     strength = 6 + 20 * (chance / of["spots"].clamp_min(1e-9)).clamp(max=1)
     return lines + torch.where(chance < of["spots"], strength, 0.0)
 
-
-def background(shape: tuple[int, ...], strength: np.ndarray, generator: torch.Generator, device: torch.device) -> Tensor:
-    """Thickness and light that vary slowly over a field: (b, y, x) of standard deviation `strength` (b,)."""
-    y, x = (torch.linspace(-math.pi, math.pi, size, device=device) for size in shape[1:])
-    numbers = torch.randn(shape[0], 6, 1, 1, generator=generator, device=device)
-    slopes = numbers[:, 0] * y[:, None] / 2 + numbers[:, 1] * x / 2
-    waves = numbers[:, 2] * torch.cos(y[:, None] / 2 + 2 * numbers[:, 3]) + numbers[:, 4] * torch.cos(
-        x / 2 + 2 * numbers[:, 5])
-    field = slopes + waves
-    field = field - field.mean((1, 2), keepdim=True)
-    wanted = torch.from_numpy(strength).float().to(device)[:, None, None]
-    return field * wanted / field.square().mean((1, 2), keepdim=True).sqrt().clamp_min(1e-6)
-
-
-def from_spectrum(spectrum: Tensor, size: int) -> Tensor:
-    """(b, *half space) → (b, size, size)."""
-    return from_half_transform(spectrum, (size, size))

@@ -33,7 +33,7 @@ def draw_optics(count: int, rng: np.random.Generator) -> Settings:
         "amplitude": rng.uniform(*AMPLITUDE_CONTRAST, count),
         "defocus": log_uniform(rng, *DEFOCUS, count) * np.where(rng.random(count) < 0.05, -1, 1),
         "astigmatism": rng.exponential(0.03, count),
-        "angle": rng.uniform(0, math.pi, count),
+        "astigmatism_angle": rng.uniform(0, math.pi, count),
         "phase": np.where(plate, rng.uniform(0, math.pi, count), 0.0),
         "b_factor": log_uniform(rng, 10, 500, count),
         "lens": one_of(rng, LENSES, HOW_OFTEN, count),
@@ -76,7 +76,7 @@ def _microscope(of: dict[str, Tensor], settings: Settings, k: Tensor, azimuth: T
     """-sin of the aberration (Rohou & Grigorieff 2015), at `k` cycles/Å."""
     lengths = np.array([electron_wavelength(kv) for kv in settings["kv"]], dtype=np.float32)
     wavelength = torch.from_numpy(lengths).to(k.device)[:, None, None]
-    defocus = 1e4 * (of["defocus"] + of["astigmatism"] * torch.cos(2 * (azimuth - of["angle"])))
+    defocus = 1e4 * (of["defocus"] + of["astigmatism"] * torch.cos(2 * (azimuth - of["astigmatism_angle"])))
     chi = math.pi * wavelength * defocus * k**2 - 0.5 * math.pi * 1e7 * of["cs"] * wavelength**3 * k**4
     return -torch.sin(chi + shift)
 

@@ -13,14 +13,29 @@ from deice.errors import RecipeFault
 from deice.ops.fourier import frequency_radius, from_half_transform, half_transform
 from deice.worlds.drawn.bodies import Bodies, build_bodies
 from deice.worlds.drawn.content import draw_content
-from deice.worlds.drawn.noise import afterwards, background, colours, counted, defects, draw_noise, moving_ice
+from deice.worlds.drawn.ground import draw_ground, ground
+from deice.worlds.drawn.noise import afterwards, colours, counted, defects, draw_noise, moving_ice
 from deice.worlds.drawn.optics import DOSE, draw_optics, gains
 from deice.worlds.drawn.pasting import draw_views, paste
-from deice.worlds.drawn.ranges import log_uniform, sometimes
+from deice.worlds.drawn.ranges import log_uniform
 
-SIGNAL_TO_NOISE = (1e-3, 1.5)  # variance where there is matter, over the noise's
+SIGNAL_TO_NOISE = (1e-3, 2.0)  # variance where there is matter, over the noise's
 CONTRAST = 0.9  # largest change of the number of electrons
 SMALLEST = 16  # pixels of a window
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """What lies under the noise of some pictures, in standard deviations of the counting noise.
+
+    truth: (b, size, size).  gain: of the lenses, (b, *half space).  radius: cycles per pixel, (*half space).
+    facts: what was drawn, each (b,) or (b, n).
+    """
+
+    truth: Tensor
+    gain: Tensor
+    radius: Tensor
+    facts: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -50,38 +65,40 @@ class Pictures:
         rng = np.random.default_rng(list(key))
         generator = torch.Generator(device).manual_seed(int(rng.integers(1 << 62)))
         bodies = build_bodies(self.proteins, self.seed, device)
-        noisy, truth, facts = _fields(bodies, count, size, rng, generator)
+        scene = draw_scene(bodies, count, size, rng, generator)
+        noisy, truth = exposed(scene, generator)
         mean, deviation = noisy.mean((1, 2), keepdim=True), noisy.std((1, 2), keepdim=True)
         rows, columns = (slice((size - w) // 2, (size - w) // 2 + w) for w in window)
         noisy, truth = ((field[:, rows, columns] - mean) / deviation for field in (noisy, truth))
-        return noisy[:, None], truth[:, None], facts
+        return noisy[:, None], truth[:, None], scene.facts
 
 
-def _fields(
-    bodies: Bodies, count: int, size: int, rng: np.random.Generator, generator: torch.Generator
-) -> tuple[Tensor, Tensor, dict[str, Any]]:
-    """Noisy and true fields (count, size, size), in standard deviations of the counting noise."""
-    device = bodies.sites.device
-    optics, noise = draw_optics(count, rng), draw_noise(count, rng)
-    dose = log_uniform(rng, *DOSE, count)
-    radius, azimuth = _frequencies(size, device)
-    pixel = torch.from_numpy(optics["pixel"]).float().to(device)[:, None, None]
+def draw_scene(bodies: Bodies, count: int, size: int, rng: np.random.Generator, generator: torch.Generator) -> Scene:
+    """`count` scenes of `size`² pixels; `generator` lives where the bodies do."""
+    optics, noise, behind = draw_optics(count, rng), draw_noise(count, rng), draw_ground(count, rng)
+    electrons = log_uniform(rng, *DOSE, count) * optics["pixel"] ** 2
+    radius, azimuth = _frequencies(size, bodies.sites.device)
     gain = gains(optics, radius, azimuth)
-
     signal, snr = _signal(bodies, optics["pixel"], gain, size, rng, generator)
-    slope = sometimes(rng, 0.4, 0.02, 0.5, count)
-    truth = signal + background(signal.shape, slope, generator, device)
-    electrons = dose * optics["pixel"] ** 2
-    most = torch.from_numpy(CONTRAST * np.sqrt(electrons)).float().to(device)[:, None, None]
-    truth = truth.clamp(-most, 3 * most)
-    grain = half_transform(counted(truth, electrons, generator), 2) * colours(noise, radius)
-    grain = grain + moving_ice(noise, gain, radius / pixel, generator)
-    spoilt = half_transform(defects(noise, tuple(truth.shape), generator, device), 2)
-    after, seen = afterwards(noise, radius), half_transform(truth, 2)
-    noisy = from_half_transform((seen + grain + spoilt) * after, (size, size))
-    clean = from_half_transform(seen * after, (size, size))
-    facts = {**optics, **noise, "dose": dose, "electrons": electrons, "snr": snr, "slope": slope}
-    return noisy, clean, facts
+    truth = signal + ground(behind, gain, radius, generator)
+    most = torch.from_numpy(CONTRAST * np.sqrt(electrons)).float().to(truth.device)[:, None, None]
+    facts = {**optics, **noise, **behind, "dose": electrons / optics["pixel"] ** 2, "electrons": electrons, "snr": snr}
+    return Scene(truth.clamp(-most, 3 * most), gain, radius, facts)
+
+
+def exposed(scene: Scene, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """One exposure of each scene and its truth, (count, size, size), in standard deviations of the counting noise.
+
+    Another state of the generator gives another exposure of the same scenes.
+    """
+    facts, radius, truth = scene.facts, scene.radius, scene.truth
+    pixel = torch.from_numpy(facts["pixel"]).float().to(truth.device)[:, None, None]
+    noise = half_transform(counted(truth, facts["electrons"], generator), 2) * colours(facts, radius)
+    noise = noise + moving_ice(facts, scene.gain, radius / pixel, generator)
+    noise = noise + half_transform(defects(facts, tuple(truth.shape), generator, truth.device), 2)
+    after, seen = afterwards(facts, radius), half_transform(truth, 2)
+    shape = truth.shape[1:]
+    return from_half_transform((seen + noise) * after, shape), from_half_transform(seen * after, shape)
 
 
 def _signal(
@@ -89,8 +106,8 @@ def _signal(
 ) -> tuple[Tensor, np.ndarray]:
     """What the bodies do to the picture, (b, size, size), at the signal-to-noise ratio (b,) that is drawn for each."""
     content = draw_content(bodies, pixels, size, rng)
-    expected = 0.02 * (pixels / 1.5) ** 1.3
-    snr = np.clip(expected * np.exp(rng.uniform(-1.8, 1.8, len(pixels))), *SIGNAL_TO_NOISE)
+    expected = 0.03 * (pixels / 1.5) ** 1.3
+    snr = np.clip(expected * np.exp(rng.uniform(-2.0, 2.0, len(pixels))), *SIGNAL_TO_NOISE)
     if not len(content.bodies):
         return torch.zeros(len(pixels), size, size, device=gain.device), snr
     views = draw_views(bodies, content.bodies, content.blur, generator)
