@@ -1,0 +1,93 @@
+"""The stream's windows a second beside raw reads of the same bytes by as many threads, from files out of the cache."""
+
+import shutil
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from deice.bench.speed.answer import Answer
+from deice.bench.speed.disk import BLOCK, from_disk, in_threads, make_files
+from deice.io import read, write
+from deice.ops.normalise import Affine
+from deice.settings import Data
+from deice.sources import Source
+from deice.stream import ORDERS, Place, RandomOrder, Stream, WindowOrder
+
+OURS, RAW, WARM = "the stream", "raw reads", "the stream, files in memory"
+HEADER = 1024
+BATCH, WINDOW = 16, (128, 128)
+
+
+def measure(folder: Path, order: str, shape: tuple[int, int], count: int, batches: int) -> Answer:
+    """Milliseconds a batch of an order ("random", "window") over `count` files (y, x); the files are removed."""
+    try:
+        paths = _files(folder, shape, count)
+        threads, answer = Data().threads, Answer(OURS)
+        with from_disk(paths) as raw:
+            _read_raw(_opened(order, paths), paths, batches, threads)
+        with from_disk(paths) as ours:
+            waited = _stream(_opened(order, paths), batches, threads)
+        begun = time.perf_counter()
+        _stream(_opened(order, paths), batches, threads)
+        warm = {"seconds": time.perf_counter() - begun}
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    for name, found in ((RAW, raw), (OURS, ours), (WARM, warm)):
+        seconds = found.pop("seconds")
+        answer.lines[name] = {"ms": 1e3 * seconds / batches, "windows_s": BATCH * batches / seconds, **found}
+    answer.facts |= {"threads": threads, "longest_wait_ms": 1e3 * waited, "files": count, "window": list(WINDOW)}
+    answer.ratios[RAW] = answer.lines[RAW]["ms"] / answer.lines[OURS]["ms"]
+    return answer
+
+
+def _files(folder: Path, shape: tuple[int, int], count: int) -> list[Path]:
+    def first(path: Path) -> None:
+        write(path, np.random.default_rng(0).standard_normal(shape, np.float32))
+
+    names = [f"picture_{number:03d}.mrc" for number in range(count)]
+    return make_files(folder / "pictures", names, first, HEADER, np.dtype(np.float32))
+
+
+def _opened(order: str, paths: Sequence[Path]) -> RandomOrder | WindowOrder:
+    """The order of freshly mapped files: pages that are still mapped would stay in the cache."""
+    pictures = [read(path).views[0] for path in paths]
+    sources = [Source(path.name, (picture,), (Affine(),), tuple((0, size) for size in picture.shape))
+               for path, picture in zip(paths, pictures)]
+    return ORDERS[order](sources, WINDOW, BATCH, seed=0)
+
+
+def _stream(order: RandomOrder | WindowOrder, batches: int, threads: int) -> float:
+    """Take `batches` batches; the longest wait for one, in seconds."""
+    longest, last = 0.0, time.perf_counter()
+    with closing(Stream(order.sources, order, torch.device("cpu"), threads=threads).batches()) as windows:
+        for _ in islice(windows, batches):
+            longest, last = max(longest, time.perf_counter() - last), time.perf_counter()
+    return longest
+
+
+def _read_raw(order: RandomOrder | WindowOrder, paths: Sequence[Path], batches: int, threads: int) -> None:
+    """The bytes that these batches are cut from: their windows as they lie in the files, or the files whole."""
+    if not order.resident(0):
+        in_threads(lambda place: _copy_window(order.sources[place.source], place),
+                   [place for step in range(batches) for place in order.batch(step)], threads)
+        return
+    groups = list(dict.fromkeys(order.resident(step) for step in range(batches)))
+    in_threads(_read_whole, [paths[number] for group in groups for number in sorted(group)], threads)
+
+
+def _copy_window(source: Source, place: Place) -> np.ndarray:
+    cut = tuple(slice(start, start + size) for start, size in zip(place.origin, WINDOW))
+    return np.array(source.views[0][cut])
+
+
+def _read_whole(path: Path) -> int:
+    buffer, total = bytearray(BLOCK), 0
+    with path.open("rb", buffering=0) as file:
+        while count := file.readinto(buffer):
+            total += count
+    return total
