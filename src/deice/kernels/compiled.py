@@ -1,7 +1,7 @@
 """CUDA source compiled at run time for the GPU at hand, kept on disk, launched on PyTorch's current stream.
 
-The compiler is NVRTC, which PyTorch's CUDA wheels bring together with cuda.bindings: neither nvcc nor CUDA's headers are
-needed. What is compiled is machine code for one architecture, so that a kernel starts without the driver's own compiler.
+The compiler is NVRTC, which PyTorch's CUDA wheels bring together with cuda.bindings: neither nvcc nor CUDA's headers
+are needed. What is compiled is machine code for one architecture: a kernel starts without the driver's own compiler.
 """
 
 import ctypes
@@ -12,6 +12,7 @@ import tempfile
 import threading
 from collections.abc import Sequence
 from functools import cache
+from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ class Kernel:
 
         arguments: tensors go as pointers (None as a null pointer), int as 32-bit int, float as float.
         """
-        from cuda.bindings import driver
+        driver = import_module("cuda.bindings.driver")
 
         index = device.index if device.index is not None else torch.cuda.current_device()
         with torch.cuda.device(index):
@@ -87,7 +88,7 @@ def why_not(device: torch.device) -> str | None:
 
 def supported_architectures() -> list[int]:
     """What the NVRTC that is installed compiles for, as 80, 90; ImportError or RuntimeError where there is none."""
-    from cuda.bindings import nvrtc
+    nvrtc = import_module("cuda.bindings.nvrtc")
 
     return list(_checked(nvrtc.nvrtcGetSupportedArchs())[0])
 
@@ -109,7 +110,7 @@ _LOADING = threading.Lock()
 
 @cache
 def _function(source: str, function: str, architecture: str, defines: tuple[str, ...]) -> Kernel:
-    from cuda.bindings import driver
+    driver = import_module("cuda.bindings.driver")
 
     library = _library(source, architecture, defines)
     return Kernel(_checked(driver.cuLibraryGetKernel(library, function.encode()))[0])
@@ -117,7 +118,7 @@ def _function(source: str, function: str, architecture: str, defines: tuple[str,
 
 @cache
 def _library(source: str, architecture: str, defines: tuple[str, ...]) -> Any:
-    from cuda.bindings import driver
+    driver = import_module("cuda.bindings.driver")
 
     torch.cuda.current_stream()  # the device's context, which loading needs
     image = machine_code(source, architecture, defines)
@@ -126,10 +127,11 @@ def _library(source: str, architecture: str, defines: tuple[str, ...]) -> Any:
 
 def machine_code(source: str, architecture: str, defines: tuple[str, ...] = ()) -> bytes:
     """The cubin of the package's file `source`, from the cache on disk where it was compiled before."""
-    from cuda.bindings import nvrtc
+    nvrtc = import_module("cuda.bindings.nvrtc")
 
     text = files("deice.kernels").joinpath(source).read_bytes()
-    options = ["--std=c++20", "--device-as-default-execution-space", f"--gpu-architecture={architecture}", *(f"--define-macro={macro}" for macro in defines)]
+    options = ["--std=c++20", "--device-as-default-execution-space", f"--gpu-architecture={architecture}",
+               *(f"--define-macro={macro}" for macro in defines)]
     version = ".".join(map(str, _checked(nvrtc.nvrtcVersion())))
     key = hashlib.sha256(b"\0".join([text, *(word.encode() for word in (*options, version))])).hexdigest()
     kept = cache_folder() / f"{Path(source).stem}_{architecture}_{key[:32]}.cubin"
@@ -143,7 +145,7 @@ def machine_code(source: str, architecture: str, defines: tuple[str, ...] = ()) 
 
 def compiled(text: bytes, name: str, options: Sequence[str]) -> bytes:
     """The cubin that NVRTC makes of `text`; NotCompiled with the compiler's words where it cannot."""
-    from cuda.bindings import nvrtc
+    nvrtc = import_module("cuda.bindings.nvrtc")
 
     program = _checked(nvrtc.nvrtcCreateProgram(text, name.encode(), 0, [], []))[0]
     try:
