@@ -57,6 +57,11 @@ class Model:
         return getattr(self.scheme, "gives_probability", False)
 
     @property
+    def calibrated(self) -> bool:
+        """Whether its answers are meant to be calibrated on the very picture: it learnt from simulations alone."""
+        return bool(self.facts.get("calibrated"))
+
+    @property
     def halo(self) -> int:
         """How far around a tile's core the network must see: what a random estimate depends on is its window."""
         return 0 if self.draws else self.net.halo

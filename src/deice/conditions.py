@@ -14,7 +14,8 @@ class Conditions:
     """Where and within what memory; `tile`: the core's length along each axis (None: what the memory allows).
 
     `lane`: the place of this image among others that are worked on at the same time; None: it is alone. `reserve`:
-    bytes that those others will still want.
+    bytes that those others will still want. `calibration`: whether a network's answer is calibrated on the very picture
+    (None: if the model says so). `uncertainty`: whether its standard error is wanted too.
     """
 
     device: torch.device
@@ -23,6 +24,8 @@ class Conditions:
     tile: int | None = None
     lane: Lane | None = None
     reserve: int = 0
+    calibration: bool | None = None
+    uncertainty: bool = False
 
     def memory_left(self) -> int:
         """Bytes that may still be taken."""

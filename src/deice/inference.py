@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from deice.calibrating import calibrate, calibrates
 from deice.checkpoint import Model
 from deice.conditions import Conditions
 from deice.devices import choose_device, memory_left
@@ -27,7 +28,7 @@ from deice.random_estimates import prepared_for_estimate
 from deice.resident import downloaded, fits, held_bytes, loaded, uploaded
 from deice.scenes import Scene, open_views
 from deice.schemes import Noise2Noise
-from deice.several_views import Average, Stacked, averaged
+from deice.several_views import Average, Stacked, averaged, half_difference
 
 log = logging.getLogger(__name__)
 
@@ -80,8 +81,8 @@ def denoise_into(canvas: np.ndarray, image: Image, estimator: Model | Filter, co
     """Add the denoised `image` to `canvas` (*space), which must hold zeros; of a model that segments, probability."""
     if isinstance(estimator, Model):
         conditions = suited(conditions, image, estimator)
-        if fits(image, estimator, conditions):
-            canvas += denoise_resident(image, estimator, conditions)[0]
+        if fits(image, estimator, conditions) or calibrates(estimator, conditions):
+            canvas += denoise_resident(image, estimator, conditions)[0][0]
         else:
             _denoise_mapped(canvas, image, estimator, conditions)
         return
@@ -135,8 +136,11 @@ def suited(conditions: Conditions, image: Image, model: Model) -> Conditions:
 
 def denoise_resident(
     image: Image, model: Model, conditions: Conditions, float16: bool = False
-) -> tuple[np.ndarray, Any]:
-    """Denoise an image that the device holds whole: (*space) of float32 or float16, and its figures for a header."""
+) -> list[tuple[np.ndarray, Any]]:
+    """Denoise an image that the device holds whole: (*space) of float32 or float16, and its figures for a header.
+
+    Where the conditions want the uncertainty, it is the second of the list.
+    """
     others = (conditions.in_flight - 1) * held_bytes(image)
     conditions = replace(conditions, reserve=conditions.reserve + others)
     with conditions.stage(READING):
@@ -144,15 +148,21 @@ def denoise_resident(
     with conditions.stage(UPLOADING):
         views, found = uploaded(host, conditions.device)
         found = [checked(numbers) for numbers in found]
-        if _averages(model, views):
+        noise = None
+        if _averages(model, views, conditions):
+            noise = half_difference(views, found) if len(views) == 2 else None
             views = [averaged(views, found)]
             found = [checked(finite_statistics(views[0]))]
         del host
     with conditions.stage(NETWORK):
         answer = torch.zeros(image.space, device=conditions.device)
-        estimate_into(answer, views, _affines(model, views, found), model, conditions)
+        affines = _affines(model, views, found)
+        estimate_into(answer, views, affines, model, conditions)
+        answers = [answer]
+        if calibrates(model, conditions):
+            answers = calibrate(answer, views[0], affines[0], model, conditions, noise=noise)
     with conditions.stage(DOWNLOADING):
-        return downloaded(answer, float16)
+        return [downloaded(answer, float16) for answer in answers]
 
 
 def _denoise_mapped(canvas: np.ndarray, image: Image, model: Model, conditions: Conditions) -> None:
@@ -160,7 +170,7 @@ def _denoise_mapped(canvas: np.ndarray, image: Image, model: Model, conditions: 
     with conditions.stage(READING):
         views, found = checked_views(image)
     with conditions.stage(NETWORK):
-        if _averages(model, views):
+        if _averages(model, views, conditions):
             average = Average(tuple(views), tuple(found))
             views, found = [average], [checked(statistics(average))]
         affines = _affines(model, views, found)
@@ -169,8 +179,10 @@ def _denoise_mapped(canvas: np.ndarray, image: Image, model: Model, conditions: 
         estimate_into(canvas, views, affines, model, conditions)
 
 
-def _averages(model: Model, views: list[Any]) -> bool:
-    return len(views) > 1 and isinstance(model.scheme, Noise2Noise) and model.scheme.averages(model.axes)
+def _averages(model: Model, views: list[Any], conditions: Conditions) -> bool:
+    """Whether the average of the views is denoised, rather than each of them."""
+    learnt_so = isinstance(model.scheme, Noise2Noise) and model.scheme.averages(model.axes)
+    return len(views) > 1 and (learnt_so or calibrates(model, conditions))
 
 
 def _affines(model: Model, views: list[Any], found: list[Statistics]) -> list[Affine]:

@@ -12,12 +12,13 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from math import ceil
+from math import ceil, prod
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from deice.calibrating import BYTES, calibrates
 from deice.checkpoint import Model
 from deice.conditions import Conditions
 from deice.devices import available_memory, cap_memory
@@ -77,6 +78,8 @@ def _in_flight(
         except UserError:
             continue  # its own turn will say what is wrong
         device, held = conditions.device, held_bytes(image)
+        if isinstance(estimator, Model) and calibrates(estimator, conditions):
+            held += BYTES * prod(image.space)
         host = available_memory() if device.type == "cuda" else conditions.memory_left()
         bounds = [IN_FLIGHT[device.type], host // HOST_SHARE // (held * devices)]
         if device.type == "cuda":
@@ -101,14 +104,20 @@ def denoise_scene(
         image = replace(image, geometry=image.geometry.with_pixel_size(pixel_size))
     if isinstance(estimator, Model):
         conditions = suited(conditions, image, estimator)
-    if isinstance(estimator, Model) and fits(image, estimator, conditions):
-        pixels, figures = denoise_resident(image, estimator, conditions, float16)
+    if isinstance(estimator, Model) and (calibrates(estimator, conditions) or fits(image, estimator, conditions)):
+        answers = denoise_resident(image, estimator, conditions, float16)
         with conditions.stage(WRITING):
-            write_at_once(path, pixels, image.geometry, describe(estimator), figures)
+            for target, (pixels, figures) in reversed(list(zip((path, uncertainty_of(path)), answers))):
+                write_at_once(target, pixels, image.geometry, describe(estimator), figures)
     else:
         _denoise_into_file(path, image, estimator, conditions, float16)
     if image.pixel_size is None:
         log.warning("the header gives no pixel size; the output keeps the header as it is (--pixel-size sets it)")
+
+
+def uncertainty_of(path: Path) -> Path:
+    """Where the standard error of the picture `path` lies: NAME_uncertainty.mrc."""
+    return path.with_name(f"{path.stem}_uncertainty{path.suffix}")
 
 
 def _denoise_into_file(

@@ -55,3 +55,9 @@ def averaged(parts: Sequence[Any], scales: Sequence[Statistics]) -> Any:
     normal = sum(Affine(scale.mean, scale.sd).apply(part) for part, scale in zip(parts, scales)) / len(parts)
     mean, sd = (float(np.mean([getattr(scale, name) for scale in scales])) for name in ("mean", "sd"))
     return Affine(mean, sd).undo(normal)
+
+
+def half_difference(parts: Sequence[Any], scales: Sequence[Statistics]) -> Any:
+    """Half the difference of two halves, in the mean of their grey scales: noise like their mean's, without signal."""
+    one, two = (Affine(scale.mean, scale.sd).apply(part) for part, scale in zip(parts, scales))
+    return (one - two) * (float(np.mean([scale.sd for scale in scales])) / 2)

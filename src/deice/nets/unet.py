@@ -158,5 +158,5 @@ def _block(settings: UNet, axes: int, channels_in: int, channels_out: int, dropo
 def _start_as_identity(block: nn.Module) -> None:
     """A residual block begins by adding little (Goyal et al. 2017), or a deep net's answer would begin enormous."""
     if isinstance(block, ResidualBlock):
-        weight = block.body[-1].weight
+        weight = next(block.body[-1].parameters())
         weight.data.mul_(0.1)

@@ -1,0 +1,151 @@
+"""Calibration on the very picture: how far to trust a network, and what a linear filter adds, at each frequency.
+
+A network that learnt from simulations brings their contrast and halos with it. What it says of a picture y = s + n can
+be judged without the truth s where the noise's power at each frequency is known. With z drawn as noise of that power,
+
+    ⟨s, D(y)⟩ = ⟨y, D(y)⟩ - ⟨z, D(y + az) - D(y)⟩ / a        for small a,
+
+because n lies in the answer D(y) as z lies in the difference (Stein 1981; by random differences: Ramani, Blu & Unser
+2008). So least squares towards the unseen truth can be solved, shell by shell of frequency, for the best g·D(y) + w·y:
+g takes back what the picture does not bear out, w is what a Wiener filter keeps beside it. A gain that does not stand
+out from its own error is 0: of pure noise nothing is left.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from deice.ops.cosine import cosine_radius, filter_mirrored
+
+FEWEST = 60  # frequencies a shell
+WIDENING = 1.12  # from one shell to the next, where that is more than the fewest
+NOISE_ABOVE = 0.25  # cycles per pixel: there a picture holds almost only noise
+DOUBT_OF_NOISE = 0.03  # how well its power is known elsewhere: so much of it more is not called signal
+DOUBT = 2.0  # a gain of t standard errors counts by the share 1 - DOUBT / t²
+LARGEST = 1.5  # gain of the network
+SMOOTHING = 16.0  # σ in pixels over which the variance of the answer is averaged
+LEAST_SHARE = 0.25  # of its mean
+NOTHING = 1e-12  # power, where the picture's variance is 1
+
+
+@dataclass(frozen=True)
+class Shells:
+    """Frequencies of the cosine transform of `space`, by |f|: the shell of each, their numbers and mean |f|."""
+
+    index: Tensor  # (*space)
+    counts: Tensor  # (shells,) float64
+    centres: Tensor  # (shells,) float64, cycles per pixel
+
+    def means(self, values: Tensor) -> Tensor:
+        """The mean of `values` (*space) in each shell: (shells,) float64."""
+        sums = torch.zeros_like(self.counts).index_add_(0, self.index.flatten(), values.flatten().double())
+        return sums / self.counts.clamp_min(1)
+
+
+@dataclass(frozen=True)
+class Gains:
+    """g and w at the frequencies `centres` (shells,), beside the power of the noise and of what remains wrong."""
+
+    centres: Tensor
+    answer: Tensor
+    picture: Tensor
+    noise: Tensor
+    error: Tensor
+
+    def at(self, gain: Tensor, radius: Tensor) -> Tensor:
+        """`gain` (shells,) at the frequencies `radius` (*space), drawn as a line from shell to shell."""
+        centres = self.centres.to(radius.dtype)
+        right = torch.bucketize(radius, centres).clamp(1, len(centres) - 1)
+        share = ((radius - centres[right - 1]) / (centres[right] - centres[right - 1])).clamp(0, 1)
+        values = gain.to(radius.dtype)
+        return torch.lerp(values[right - 1], values[right], share)
+
+
+def shells_of(space: Sequence[int], device: torch.device | str = "cpu") -> Shells:
+    """Shells for pictures of `space`, each 12 % wider than the last or of 60 frequencies, out to the corners."""
+    axes, pixels = len(space), math.prod(space)
+    ball = {2: math.pi, 3: 4 / 3 * math.pi}[axes] * pixels  # frequencies within |f| < r: this times r^axes
+    edges = [(FEWEST / ball) ** (1 / axes)]
+    while edges[-1] * WIDENING < 0.5:
+        edges.append(max(edges[-1] * WIDENING, (edges[-1] ** axes + FEWEST / ball) ** (1 / axes)))
+    radius = cosine_radius(space, device, torch.float32)
+    index = torch.bucketize(radius, torch.tensor(edges, device=device), right=True)
+    counts = torch.bincount(index.flatten(), minlength=len(edges) + 1).double()
+    sums = torch.zeros_like(counts).index_add_(0, index.flatten(), radius.flatten().double())
+    return Shells(index, counts, sums / counts.clamp_min(1))
+
+
+def noise_power(power: Tensor, shells: Shells) -> Tensor:
+    """The noise's power in each shell, from the picture's `power` (shells,): a line fitted where there is only noise.
+
+    Cameras blur their noise, interpolation and binning do too, so it is seldom white, but it changes slowly. The line
+    is fitted above 0.25 cycles per pixel and drawn on below, where it may not pass the power that is there.
+    """
+    high = (shells.centres >= NOISE_ABOVE) & (shells.centres <= 0.5) & (shells.counts > 0)
+    columns = torch.stack([torch.ones_like(shells.centres), shells.centres], 1)
+    weight = shells.counts[high, None].sqrt()
+    line = torch.linalg.lstsq(columns[high] * weight, power[high, None] * weight).solution[:, 0]
+    return torch.minimum(columns @ line, power).clamp_min(NOTHING)
+
+
+def coloured_noise(noise: Tensor, shells: Shells, seed: int) -> Tensor:
+    """Cosine coefficients of Gaussian noise of the power `noise` (shells,): (*space), the same for the same seed."""
+    generator = torch.Generator().manual_seed(seed)
+    white = torch.randn(tuple(shells.index.shape), generator=generator).to(noise.device)
+    return white * noise.sqrt().float()[shells.index]
+
+
+def fit_gains(picture: Tensor, answer: Tensor, drawn: Tensor, change: Tensor, shells: Shells) -> Gains:
+    """g and w of one picture, from cosine coefficients (*space) of unit-variance scale.
+
+    picture: y. answer: D(y). drawn: z, noise of the same power as y's. change: (D(y + az) - D(y)) / a.
+    """
+    power, size, overlap = shells.means(picture**2), shells.means(answer**2), shells.means(picture * answer)
+    noise, leaked = shells.means(drawn**2), shells.means(drawn * change)
+    doubt = 1 + DOUBT_OF_NOISE
+    to_answer = overlap - doubt * leaked  # ⟨s, D(y)⟩
+    to_picture = power - doubt * noise  # ⟨s, y⟩
+    spread = noise * (size + shells.means(change**2)) / shells.counts.clamp_min(1)
+    gain = _believed(to_answer / size.clamp_min(NOTHING), spread.sqrt() / size.clamp_min(NOTHING)).clamp_max(LARGEST)
+    share = overlap / size.clamp_min(NOTHING)  # of the answer in the picture
+    own = (power - share * overlap).clamp_min(NOTHING)  # what of the picture is not the answer
+    spread = 2 * power * own / shells.counts.clamp_min(1)
+    linear = _believed((to_picture - share * to_answer) / own, spread.sqrt() / own).clamp_max(1)
+    gain = (gain - share * linear).clamp_min(0)
+    signal = (power - noise).clamp_min(0)
+    error = signal - 2 * (gain * to_answer + linear * to_picture) + gain**2 * size
+    error = error + 2 * gain * linear * overlap + linear**2 * power
+    return Gains(shells.centres, gain, linear, noise, error.clamp_min(0))
+
+
+def _believed(gain: Tensor, error: Tensor) -> Tensor:
+    """A gain as far as it stands out from its standard error, never below 0."""
+    significance = gain / error.clamp_min(NOTHING)
+    return (gain * (1 - DOUBT / significance.square().clamp_min(NOTHING)).clamp_min(0)).clamp_min(0)
+
+
+def mixed(picture: Tensor, answer: Tensor, gains: Gains) -> Tensor:
+    """g·D(y) + w·y of cosine coefficients (*space)."""
+    radius = cosine_radius(picture.shape, picture.device, torch.float32)
+    return gains.at(gains.answer, radius) * answer + gains.at(gains.picture, radius) * picture
+
+
+def standard_error(drawn: Tensor, change: Tensor, gains: Gains, shells: Shells) -> Tensor:
+    """The standard error of each pixel of a calibrated answer (*space), from how it follows noise.
+
+    drawn: z. change: by how much the answer changes, for each unit of z. Of the best answer, the noise that is left at
+    a pixel and the signal that is lost together have the variance z·change there (Tweedie's formula of second order:
+    Manor & Michaeli 2024). It is averaged over a Gaussian of 16 pixels, may not fall below a quarter of its mean, and
+    is scaled to the error that was measured over the whole picture.
+    """
+
+    def smooth(radius: Tensor) -> Tensor:
+        return torch.exp(-2 * (math.pi * SMOOTHING * radius) ** 2)
+
+    local = filter_mirrored(drawn * change, smooth, drawn.ndim)
+    local = local.clamp_min(LEAST_SHARE * float(local.mean().clamp_min(NOTHING)))
+    total = (gains.error * shells.counts).sum() / shells.counts.sum()
+    return (local * (total / local.mean())).sqrt()
