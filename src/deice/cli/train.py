@@ -71,7 +71,7 @@ def train(
         written = out / RECIPE if resume else recipe
         base = read_table(written) if written else {}
         complete = from_table(merged(base, flags.tables(inputs)))
-        if not complete.data.inputs:
+        if not complete.data.inputs and not complete.data.world:
             raise RecipeFault("no input; expected files, globs or folders, or [data] inputs in the recipe")
         steps = run(complete, complete.data.inputs, out, target=complete.data.target, device=device, resume=resume,
                     start=begin, max_memory=parse_bytes(max_memory) if max_memory else None)
