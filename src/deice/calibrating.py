@@ -10,7 +10,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from deice.calibration import Gains, Shells, coloured_noise, fit_gains, mixed, noise_power, shells_of, standard_error
+from deice.calibration import Gains, coloured_noise, fit_gains, mixed, noise_power, shells_of, standard_error
 from deice.checkpoint import Model
 from deice.conditions import Conditions
 from deice.errors import MemoryFault
@@ -27,12 +27,16 @@ SEED = 7  # of the noise: the same picture always gets the same answer
 
 @dataclass(frozen=True)
 class Probe:
-    """A part of the picture that the network was asked twice: all (*space), normalised, the last by a."""
+    """A part of the picture that the network was asked twice: fields (*space), normalised; the change for a unit of z.
+
+    measured: whether the noise was, from halves, rather than told from the picture's spectrum.
+    """
 
     picture: Tensor
     answer: Tensor
     drawn: Tensor
     change: Tensor
+    measured: bool
 
 
 def calibrates(model: Model, conditions: Conditions) -> bool:
@@ -56,7 +60,7 @@ def calibrate(
     where, inner = _probed(y.shape, conditions.uncertainty)
     field = None if noise is None else (noise / affine.scale)[where]
     probe = _ask_again(y[where], own[where], field, model, conditions)
-    gains = fit_gains(*_transforms(probe, inner))
+    gains = _fitted(probe, inner)
     calibrated = affine.undo(_mixed(y, own, gains))
     if not conditions.uncertainty:
         return [calibrated]
@@ -78,19 +82,23 @@ def _probed(space: Sequence[int], whole: bool) -> tuple[tuple[slice, ...], tuple
 
 def _ask_again(picture: Tensor, answer: Tensor, noise: Tensor | None, model: Model, conditions: Conditions) -> Probe:
     """The answer's change when noise like the picture's own is added to the `picture`."""
+    measured = noise is not None
     if noise is None:
         shells = shells_of(picture.shape, picture.device)
         power = noise_power(shells.means(cosine_transform(picture, picture.ndim) ** 2), shells)
         noise = from_cosine_transform(coloured_noise(power, shells, SEED), picture.ndim)
     noisier = torch.zeros_like(picture)
     estimate_into(noisier, [picture + STRENGTH * noise], [Affine()], model, conditions)
-    return Probe(picture, answer, noise, (noisier - answer) / STRENGTH)
+    return Probe(picture, answer, noise, (noisier - answer) / STRENGTH, measured)
 
 
-def _transforms(probe: Probe, inner: tuple[slice, ...]) -> tuple[Tensor, Tensor, Tensor, Tensor, Shells]:
+def _fitted(probe: Probe, inner: tuple[slice, ...]) -> Gains:
+    """The gains by the `inner` part of the probe."""
     fields = [getattr(probe, name)[inner] for name in ("picture", "answer", "drawn", "change")]
     picture, answer, drawn, change = (cosine_transform(field, field.ndim) for field in fields)
-    return picture, answer, drawn, change, shells_of(fields[0].shape, fields[0].device)
+    shells = shells_of(picture.shape, picture.device)
+    noise = shells.means(drawn**2) if probe.measured else noise_power(shells.means(picture**2), shells)
+    return fit_gains(picture, answer, drawn, change, noise, shells)
 
 
 def _mixed(picture: Tensor, answer: Tensor, gains: Gains) -> Tensor:

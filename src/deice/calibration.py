@@ -24,7 +24,7 @@ FEWEST = 60  # frequencies a shell
 WIDENING = 1.12  # from one shell to the next, where that is more than the fewest
 NOISE_ABOVE = 0.25  # cycles per pixel: there a picture holds almost only noise
 DOUBT_OF_NOISE = 0.03  # how well its power is known elsewhere: so much of it more is not called signal
-DOUBT = 2.0  # a gain of t standard errors counts by the share 1 - DOUBT / t²
+DOUBT = 4.0  # a gain of t standard errors counts by the share 1 - DOUBT / t²
 LARGEST = 1.5  # gain of the network
 SMOOTHING = 16.0  # σ in pixels over which the variance of the answer is averaged
 LEAST_SHARE = 0.25  # of its mean
@@ -98,27 +98,31 @@ def coloured_noise(noise: Tensor, shells: Shells, seed: int) -> Tensor:
     return white * noise.sqrt().float()[shells.index]
 
 
-def fit_gains(picture: Tensor, answer: Tensor, drawn: Tensor, change: Tensor, shells: Shells) -> Gains:
+def fit_gains(
+    picture: Tensor, answer: Tensor, drawn: Tensor, change: Tensor, noise: Tensor, shells: Shells
+) -> Gains:
     """g and w of one picture, from cosine coefficients (*space) of unit-variance scale.
 
-    picture: y. answer: D(y). drawn: z, noise of the same power as y's. change: (D(y + az) - D(y)) / a.
+    picture: y. answer: D(y). drawn: z. change: (D(y + az) - D(y)) / a. noise: the power of y's noise and of z (shells,).
     """
     power, size, overlap = shells.means(picture**2), shells.means(answer**2), shells.means(picture * answer)
-    noise, leaked = shells.means(drawn**2), shells.means(drawn * change)
-    doubt = 1 + DOUBT_OF_NOISE
-    to_answer = overlap - doubt * leaked  # ⟨s, D(y)⟩
-    to_picture = power - doubt * noise  # ⟨s, y⟩
-    spread = noise * (size + shells.means(change**2)) / shells.counts.clamp_min(1)
-    gain = _believed(to_answer / size.clamp_min(NOTHING), spread.sqrt() / size.clamp_min(NOTHING)).clamp_max(LARGEST)
-    share = overlap / size.clamp_min(NOTHING)  # of the answer in the picture
+    counts, sure = shells.counts.clamp_min(1), 1 + DOUBT_OF_NOISE
+    size, own_power = size.clamp_min(NOTHING), shells.means(drawn**2).clamp_min(NOTHING)
+    passes = shells.means(drawn * change) / own_power  # of noise, as far as it comes back as itself
+    scattered = shells.means(change**2) - passes**2 * own_power
+    to_answer = overlap - sure * passes * noise  # ⟨s, D(y)⟩
+    to_picture = power - sure * noise  # ⟨s, y⟩, the signal's power
+    error = (noise * (2 * (2 * size - passes**2 * noise).clamp_min(0) + scattered) / counts).sqrt()
+    gain = _believed(to_answer / size, error / size).clamp_max(LARGEST)
+    share = torch.where(gain > 0, overlap / size, 0.0)  # of a useful answer in the picture
     own = (power - share * overlap).clamp_min(NOTHING)  # what of the picture is not the answer
-    spread = 2 * power * own / shells.counts.clamp_min(1)
-    linear = _believed((to_picture - share * to_answer) / own, spread.sqrt() / own).clamp_max(1)
+    of_power = (2 * noise * (2 * power - noise).clamp_min(0) / counts).sqrt()
+    error = of_power * (own / power.clamp_min(NOTHING)).sqrt()
+    linear = _believed((to_picture - share * to_answer) / own, error / own).clamp_max(1)
     gain = (gain - share * linear).clamp_min(0)
-    signal = (power - noise).clamp_min(0)
-    error = signal - 2 * (gain * to_answer + linear * to_picture) + gain**2 * size
-    error = error + 2 * gain * linear * overlap + linear**2 * power
-    return Gains(shells.centres, gain, linear, noise, error.clamp_min(0))
+    left = _believed(to_picture, of_power) - 2 * (gain * to_answer + linear * to_picture)
+    left = left + gain**2 * size + 2 * gain * linear * overlap + linear**2 * power
+    return Gains(shells.centres, gain, linear, noise, left.clamp_min(0))
 
 
 def _believed(gain: Tensor, error: Tensor) -> Tensor:
