@@ -1,0 +1,138 @@
+"""One simulated tomogram from file to denoised file by one command: seconds, memory, and quality beside filters.
+
+    python docs/benchmarks/one_tomogram.py -o DIR --method f2fd --size 128 512 512 --minutes 5 --max-memory 8GB
+    python docs/benchmarks/one_tomogram.py -o DIR --size 256 1024 1024 --times 2 --minutes 2 --max-memory 8GB
+    taskset -c 0,1 python docs/benchmarks/one_tomogram.py -o DIR --size 64 256 256 --device cpu \
+        --recipe recipes/tomogram_cpu.toml --filters
+
+The tomogram is drawn by a process of its own (the default cell, voxels of 10 Å), then `deice denoise` runs in this one,
+whose highest anonymous memory and highest GPU memory are sampled. `--times N`: a tomogram of 1/N of the size is drawn
+and repeated N times along each axis, for what is measured of time and memory only. DIR/NAME.json holds the figures.
+"""
+
+import argparse
+import json
+import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from deice import metrics, read
+from deice.bench.cost import metered
+from deice.bench.judge import GIGABYTE
+from deice.bench.suite import write_json
+from deice.bench.tegunov import best_tegunov
+from deice.cli import run as deice
+from deice.devices import choose_device, machine
+from deice.filters.fitted import best_gaussian, radial_wiener
+from deice.io import write
+from deice.worlds import Tomogram, TomogramWorld
+
+
+def draw(folder: Path, size: tuple[int, int, int], times: int, seed: int) -> None:
+    """Write lone.mrc, the reconstruction of all frames, and truth.mrc."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tomogram = Tomogram(TomogramWorld(size=(size[0] // times, size[1] // times, size[2] // times)), seed)
+    volumes = {"lone": tomogram.average(tomogram.halves()).views[0], "truth": tomogram.truth}
+    for name, volume in volumes.items():
+        write(folder / f"{name}.mrc", np.tile(volume, (times,) * 3), tomogram.geometry, label=name)
+
+
+def judged(answer: torch.Tensor, truth: torch.Tensor) -> dict[str, float]:
+    """Correlation with the truth, and PSNR after least-squares scale and offset."""
+    return {"cc": metrics.correlation(answer, truth), "psnr": metrics.psnr(answer, truth)}
+
+
+def quality(folder: Path, denoised: Path, filters: bool) -> dict[str, dict[str, float]]:
+    """The figures of the denoised file, of the raw one, and of filters at their best with the truth in hand."""
+    raw, truth, answer = (volume_of(path) for path in (folder / "lone.mrc", folder / "truth.mrc", denoised))
+    found = {"raw": judged(raw, truth), "denoised": judged(answer, truth)}
+    if filters:
+        pixel_size = read(folder / "lone.mrc", "zyx").pixel_size
+        found |= {"gaussian": judged(best_gaussian(raw, truth)[0], truth),
+                  "wiener-like": judged(best_tegunov(raw, truth, pixel_size)[0], truth),
+                  "wiener, radial": judged(radial_wiener(raw, truth), truth)}
+    return found
+
+
+def volume_of(path: Path) -> torch.Tensor:
+    """(z, y, x) float32."""
+    return torch.from_numpy(np.array(read(path, "zyx").views[0], np.float32))
+
+
+def validations(folder: Path) -> list[list[float]]:
+    """[seconds, step, value] of each validation of the training."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [[round(line["seconds"], 1), line["step"], line["validation"]] for line in lines if "validation" in line]
+
+
+def command(given: argparse.Namespace, device: torch.device) -> list[str]:
+    """The words of `deice denoise`."""
+    words = ["denoise", str(given.out / "lone.mrc"), "-m", given.method, "-o", str(given.out / given.name), "--device",
+             str(device), "--seed", str(given.seed)]
+    for flag in ("recipe", "minutes", "max_memory"):
+        value = getattr(given, flag)
+        words += [] if value is None else [f"--{flag.replace('_', '-')}", str(value)]
+    return words
+
+
+def measured(given: argparse.Namespace) -> dict[str, Any]:
+    """Everything that is kept of one run."""
+    if not (given.out / "truth.mrc").exists():
+        with ProcessPoolExecutor(1, get_context("spawn")) as process:
+            process.submit(draw, given.out, tuple(given.size), given.times, given.seed).result()
+    device, begun = choose_device(given.device), time.perf_counter()
+    with metered(torch.device("cpu")) as memory, metered(device) as cost:
+        code = deice(command(given, device))
+    if code:
+        raise SystemExit(code)
+    seconds = time.perf_counter() - begun
+    run = given.out / given.name / "runs" / "lone"
+    curve = validations(run)
+    found: dict[str, Any] = {
+        "method": given.method, "size": given.size, "repeated": given.times, "machine": machine(),
+        "seconds": seconds, "training_seconds": curve[-1][0], "ram_gb": memory.bytes / GIGABYTE,
+        "gpu_gb": cost.bytes / GIGABYTE if device.type == "cuda" else None,
+        "gpu_reserved_gb": torch.cuda.max_memory_reserved(device) / GIGABYTE if device.type == "cuda" else None,
+        "max_memory": given.max_memory, "validations": curve, "recipe": (run / "recipe.toml").read_text(),
+    }
+    return found | {"quality": quality(given.out, given.out / given.name / "lone.mrc", given.filters)}
+
+
+def markdown(found: dict[str, Any]) -> str:
+    """The figures as two tables."""
+    size, gpu = "×".join(map(str, found["size"])), found["gpu_reserved_gb"]
+    lines = ["| tomogram | method | minutes | of these training | RAM GB | GPU GB |", "|:---|:---|---:|---:|---:|---:|",
+             f"| {size} | {found['method']} | {found['seconds'] / 60:.1f} | {found['training_seconds'] / 60:.1f} | "
+             f"{found['ram_gb']:.2f} | {'–' if gpu is None else f'{gpu:.2f}'} |", "",
+             "| | CC | PSNR dB |", "|:---|---:|---:|"]
+    return "\n".join([*lines, *(f"| {name} | {row['cc']:.3f} | {row['psnr']:.2f} |"
+                                for name, row in found["quality"].items())])
+
+
+def main(words: list[str] | None = None) -> None:
+    """Draw, denoise, measure; prints the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", "-o", type=Path, required=True)
+    parser.add_argument("--name", default="denoised", help="of this run's folder and figures in DIR")
+    parser.add_argument("--method", default="recorrupted", help="a scheme that is trained on the very tomogram")
+    parser.add_argument("--recipe", type=Path)
+    parser.add_argument("--size", type=int, nargs=3, default=(128, 512, 512))
+    parser.add_argument("--times", type=int, default=1)
+    parser.add_argument("--filters", action="store_true", help="filters at their best beside")
+    parser.add_argument("--minutes", type=float)
+    parser.add_argument("--max-memory")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args(words)
+    found = measured(given)
+    write_json(given.out / f"{given.name}.json", found)
+    print(markdown(found))
+
+
+if __name__ == "__main__":
+    main()

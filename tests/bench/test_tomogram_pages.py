@@ -1,0 +1,72 @@
+"""The scripts of docs/benchmarks on single tomograms: what they measure, at toy size."""
+
+import importlib
+import json
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+FOLDER = Path(__file__).resolve().parents[2] / "docs" / "benchmarks"
+
+
+@pytest.fixture(autouse=True)
+def _scripts_can_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))
+
+
+def script(name: str) -> ModuleType:
+    """A script of docs/benchmarks as a module."""
+    return importlib.import_module(name)
+
+
+def microtubule(strength: float, noise: float) -> torch.Tensor:
+    """(z, y, x): a tube along a slanted line, whose wall repeats every 4 voxels along it with `strength`."""
+    z, y, x = torch.meshgrid(*(torch.arange(size).float() for size in (32, 96, 64)), indexing="ij")
+    length = (1 + 0.2**2) ** 0.5
+    across = ((z - 16) ** 2 + ((x - 20 - 0.2 * y) / length) ** 2).sqrt()
+    along = (y + 0.2 * (x - 20)) / length
+    wall = torch.exp(-(((across - 9) / 2) ** 2))
+    repeated = wall * (1 + strength * torch.cos(2 * torch.pi * along / 4))
+    return repeated + noise * torch.randn(z.shape, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("noise", [0.0, 1.0])
+def test_a_layer_line_is_found_along_the_microtubule(noise: float) -> None:
+    lines = script("layer_lines")
+    axis = lines.find_axis(microtubule(0.5, noise))
+    assert (axis.slope_z, axis.slope_x) == (pytest.approx(0, abs=0.06), pytest.approx(0.2, abs=0.021))
+    assert (axis.z, axis.x) == (pytest.approx(16, abs=3), pytest.approx(20, abs=3))
+    assert axis.line == pytest.approx(0.25, abs=0.011)
+    with_line, without = (lines.line_over_beside(*lines.axial_power(microtubule(strength, 1.0), axis), axis.line)
+                          for strength in (0.5, 0.0))
+    assert with_line > 3
+    assert without == pytest.approx(1, abs=0.5)
+
+
+def test_the_real_microtubules_have_their_line(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = script("layer_lines")
+    lines.main([str(data / "tomograms"), "-o", str(tmp_path), "--methods", ""])
+    found = json.loads((tmp_path / "layer_lines.json").read_text())
+    assert found["methods"]["raw"]["ratio"] > 3
+    assert all(38.5 < lines.PIXEL / line < 42.5 for line in found["lines"].values())
+    assert "| gaussian |" in capsys.readouterr().out
+    assert (tmp_path / "layer_lines.png").stat().st_size > 0
+
+
+def test_a_folder_without_them_is_said(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="expected the folder of the two microtubules"):
+        script("layer_lines").main([str(tmp_path), "-o", str(tmp_path / "out")])
+
+
+def test_one_tomogram_is_timed_and_judged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = tmp_path / "small.toml"
+    recipe.write_text('[data]\naxes = "zyx"\nwindow = [16]\n[net]\nname = "unet"\nsize = 4\ndepth = 1\n')
+    script("one_tomogram").main(["-o", str(tmp_path / "out"), "--size", "32", "48", "48", "--times", "2", "--minutes",
+                                 "0.03", "--recipe", str(recipe), "--device", "cpu"])
+    found = json.loads((tmp_path / "out" / "denoised.json").read_text())
+    assert found["quality"].keys() == {"raw", "denoised"}
+    assert 0.1 < found["ram_gb"] < 4
+    assert found["validations"]
+    assert "| 32×48×48 | recorrupted |" in capsys.readouterr().out
