@@ -1,14 +1,19 @@
 """The stream: what a batch holds is a function of (seed, number), so ranks, threads and resumes agree."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
+from deice import read, write
 from deice.errors import PairFault, RecipeFault, UserError
+from deice.groups import Groups, mapped_span
 from deice.image import Image
+from deice.ops.normalise import Affine
 from deice.ranks import Ranks
-from deice.sources import packed_source, source_of, split_sources, windows_in
-from deice.stream import ORDERS, Stream, make_order, steps_per_epoch
+from deice.sources import Source, packed_source, source_of, split_sources, windows_in
+from deice.stream import ORDERS, Stream, WindowOrder, carried_as, make_order, normalised, rows_of, steps_per_epoch
 
 CPU = torch.device("cpu")
 
@@ -147,3 +152,109 @@ def test_a_target_is_normalised_by_its_input():
     noisy, clean = np.random.default_rng(0).normal(5, 2, (2, 1, 32, 32)).astype(np.float32)
     source = source_of("pair", [Image(noisy), Image(clean / 4)], "standard", directed=True)
     assert source.affines[0] == source.affines[1]
+
+
+@pytest.mark.parametrize("kind", ["int8", "uint8", "int16", "uint16", "float16", "float32", ">f4", ">i2"])
+@pytest.mark.parametrize("normaliser", ["standard", "clipped", "none"])
+def test_windows_that_travel_as_they_lie_and_are_normalised_there_are_those_that_are_read(kind, normaliser):
+    values = np.random.default_rng(0).normal(60, 12, (2, 30, 34)).astype(kind)
+    if np.dtype(kind).kind == "f":
+        values[0, 7, 8], values[1, 9, 4] = np.nan, np.inf
+    source = source_of("some", [Image(values)], normaliser)
+    carried = torch.empty((1, 2, 12, 14), dtype=carried_as([source]))
+    assert carried.dtype.itemsize == np.dtype(kind).itemsize
+    source.cut((3, 2), (12, 14), carried[0].numpy())
+    assert torch.equal(normalised(carried, rows_of(source)[None])[0], torch.from_numpy(source.read((3, 2), (12, 14))))
+
+
+def test_windows_of_other_types_travel_as_float32():
+    def of(kind):
+        return source_of("some", [Image(np.random.rand(1, 8, 8).astype(kind))], "none")
+
+    assert carried_as([of("float64")]) == torch.float32
+    assert carried_as([of("float16"), of("float32")]) == torch.float32
+    assert carried_as([of("float16"), of("float16")]) == torch.float16
+
+
+def mapped_sources(folder, count=6, shape=(64, 96)):
+    rng = np.random.default_rng(1)
+    for number in range(count):
+        write(folder / f"m{number}.mrc", rng.normal(size=shape).astype(np.float32))
+    return [source_of(f"m{n}", [read(folder / f"m{n}.mrc")], "none") for n in range(count)]
+
+
+def test_a_mapped_view_knows_where_its_bytes_lie(tmp_path):
+    (source,) = mapped_sources(tmp_path, 1)
+    path, start, size = mapped_span(source.views[0])
+    found = np.frombuffer(Path(path).read_bytes()[start : start + size], np.float32).reshape(64, 96)
+    assert np.array_equal(found, source.views[0])
+    assert mapped_span(np.zeros((4, 4))) is None
+    assert mapped_span(source.views[0][:, 3:]) is None
+
+
+def test_window_order_loads_the_next_group_while_one_is_cut_and_holds_no_more(tmp_path, monkeypatch):
+    sources = mapped_sources(tmp_path)
+    order = WindowOrder(sources, (16, 16), 4, seed=0, held=2)
+    asked, held = [], []
+    monkeypatch.setattr(Groups, "_read", lambda self, path, start, size: asked.append(Path(path).name))
+    stream = Stream(sources, order, CPU, ahead=1)
+    batches = stream.batches()
+    for step in range(40):
+        next(batches)
+        held.append(set(stream.groups.loads))
+        assert held[-1] >= order.resident(step)
+        assert held[-1] >= order.following(step)
+    batches.close()
+    assert max(map(len, held)) <= 4
+    assert set(asked) == {f"m{n}.mrc" for n in range(6)}
+
+
+@pytest.mark.parametrize("world", [1, 3])
+def test_the_ranks_of_a_machine_read_each_byte_of_a_group_once(tmp_path, monkeypatch, world):
+    monkeypatch.setattr("deice.groups.CHUNK", 1000)
+    sources, asked = mapped_sources(tmp_path, 2), []
+    monkeypatch.setattr(Groups, "_read", lambda self, path, start, size: asked.append((path, start, size)))
+    for rank in range(world):
+        groups = Groups(sources, 2, Ranks(rank, world, rank, world))
+        groups.readers(frozenset({0, 1}), frozenset())
+        groups.close()
+    covered = {}
+    for path, start, size in asked:
+        covered.setdefault(path, []).extend(range(start, start + size))
+    assert all(sorted(places) == list(range(1024, 1024 + 4 * 64 * 96)) for places in covered.values())
+    assert len(covered) == 2
+
+
+def test_files_that_must_be_decoded_are_decoded_once_and_let_go(tmp_path):
+    class Decoded:
+        shape, dtype, ndim, count = (32, 32), np.dtype(np.float32), 2, 0
+
+        def __getitem__(self, key):
+            self.count += key is ...
+            return np.ones(self.shape, np.float32)[key]
+
+    views = [Decoded() for _ in range(4)]
+    sources = [Source(str(i), (view,), (Affine(),), ((0, 32), (0, 32))) for i, view in enumerate(views)]
+    order = WindowOrder(sources, (8, 8), 4, seed=0, held=1)
+    stream = Stream(sources, order, CPU, ahead=1)
+    batches = stream.batches()
+    for _ in range(4):
+        next(batches)
+    batches.close()
+    assert [view.count for view in views].count(1) == 2
+    assert len(stream.groups.loads) <= 2
+
+
+def test_a_file_that_cannot_be_read_ends_the_stream_with_its_error(tmp_path):
+    sources = mapped_sources(tmp_path, 2)
+    (tmp_path / "m1.mrc").unlink()
+    stream = Stream(sources, WindowOrder(sources, (16, 16), 4, seed=0), CPU)
+    with pytest.raises(UserError, match=r"m1\.mrc"):
+        next(stream.batches())
+
+
+def test_groups_are_smaller_where_files_are_large(monkeypatch):
+    monkeypatch.setattr("deice.stream.HELD_BYTES", 3 * 2 * 40 * 52 * 4)
+    assert make_order("window", SOURCES, (8, 8), 6, 0).held == 3
+    monkeypatch.setattr("deice.stream.HELD_BYTES", 1)
+    assert make_order("window", SOURCES, (8, 8), 6, 0).held == 1

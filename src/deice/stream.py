@@ -4,6 +4,7 @@ Which windows make batch k is a function of (seed, k) alone. So the position of 
 consumed; each rank takes its own slice of the batch, and the order does not depend on how many ranks there are.
 """
 
+import math
 from collections import deque
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,8 +17,12 @@ import torch
 from torch import Tensor
 
 from deice.errors import RecipeFault
+from deice.groups import Groups, bytes_of
 from deice.ranks import ALONE, Ranks
 from deice.sources import Source, windows_in
+
+HELD, HELD_BYTES = 4, 1 << 33  # of a group of window order: files, and bytes if there is more than one
+CARRIED = {np.dtype(kind): getattr(torch, kind) for kind in ("int8", "uint8", "int16", "uint16", "float16", "float32")}
 
 
 @dataclass(frozen=True)
@@ -37,13 +42,21 @@ class Order(Protocol):
     def resident(self, step: int) -> frozenset[int]:
         """Sources to hold in memory while this batch is cut."""
         ...
+    def following(self, step: int) -> frozenset[int]:
+        """Sources that will have to be held after those."""
+        ...
+
+
+def sizes_of(sources: Sequence[Source], window: Sequence[int]) -> np.ndarray:
+    """How many windows each source counts for, (sources,)."""
+    return np.array([windows_in(source, window) for source in sources], dtype=np.float64)
 
 
 def draw_places(
-    rng: np.random.Generator, sources: Sequence[Source], chosen: Sequence[int], window: Sequence[int], count: int
+    rng: np.random.Generator, order: "RandomOrder | WindowOrder", chosen: Sequence[int], sizes: np.ndarray
 ) -> list[Place]:
-    """`count` windows anywhere in the `chosen` sources, each source as often as its size says."""
-    sizes = np.array([windows_in(sources[i], window) for i in chosen], dtype=np.float64)
+    """A batch of windows anywhere in the `chosen` sources, each source as often as its size of `sizes` says."""
+    sources, window, count = order.sources, order.window, order.count
     picks = rng.choice(len(chosen), size=count, p=sizes / sizes.sum())
     places = []
     for pick, fractions in zip(picks.tolist(), rng.random((count, len(sources[0].region)))):
@@ -64,48 +77,78 @@ class RandomOrder:
     count: int
     seed: int
 
+    @cached_property
+    def _sizes(self) -> np.ndarray:
+        return sizes_of(self.sources, self.window)
+
     def batch(self, step: int) -> list[Place]:
         """The windows of batch `step`."""
         rng = np.random.default_rng([self.seed, step])
-        return draw_places(rng, self.sources, range(len(self.sources)), self.window, self.count)
+        return draw_places(rng, self, range(len(self.sources)), self._sizes)
 
     def resident(self, step: int) -> frozenset[int]:
         """Nothing is held: windows are read from the mapped files."""
         return frozenset()
 
+    def following(self, step: int) -> frozenset[int]:
+        """Nor will anything be."""
+        return frozenset()
+
 
 @dataclass(frozen=True)
 class WindowOrder:
-    """`held` files read whole at a time, many windows drawn from them, then the next: best for network disks."""
+    """`held` files read whole at a time, many windows drawn from them, then the next: best for network disks, and where
+    the data are larger than the memory. While one group is cut from, the next is read.
+    """
 
     sources: Sequence[Source]
     window: tuple[int, ...]
     count: int
     seed: int
-    held: int = 4
+    held: int = HELD
 
     @cached_property
-    def _steps_per_source(self) -> list[int]:
-        return [max(1, windows_in(source, self.window) // self.count) for source in self.sources]
+    def _sizes(self) -> np.ndarray:
+        return sizes_of(self.sources, self.window)
 
-    def _group(self, step: int) -> list[int]:
-        epoch, left = divmod(step, sum(self._steps_per_source))
-        files = np.random.default_rng([self.seed, epoch, 1]).permutation(len(self.sources)).tolist()
-        for start in range(0, len(files), self.held):
-            group = files[start : start + self.held]
-            left -= sum(self._steps_per_source[i] for i in group)
-            if left < 0:
-                return group
-        raise AssertionError("a step lies in one of its epoch's groups")
+    @cached_property
+    def _steps_per_source(self) -> np.ndarray:
+        return np.maximum(1, self._sizes // self.count).astype(int)
+
+    @cached_property
+    def _epochs(self) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+        return {}  # what `_epoch` found for the last two
+
+    def _epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """The sources in the order of an epoch, and how many of its batches each group's end leaves behind."""
+        if epoch not in self._epochs:
+            self._epochs.pop(epoch - 2, None)
+            files = np.random.default_rng([self.seed, epoch, 1]).permutation(len(self.sources))
+            ends = np.cumsum(np.add.reduceat(self._steps_per_source[files], range(0, len(files), self.held)))
+            self._epochs[epoch] = files, ends
+        return self._epochs[epoch]
+
+    def _group(self, step: int) -> tuple[list[int], int]:
+        """The files of batch `step`, and the first batch of the next group."""
+        epoch, inside = divmod(step, int(self._steps_per_source.sum()))
+        files, ends = self._epoch(epoch)
+        number = int(np.searchsorted(ends, inside, side="right"))
+        group = files[number * self.held : (number + 1) * self.held].tolist()
+        return group, step - inside + int(ends[number])
 
     def batch(self, step: int) -> list[Place]:
         """The windows of batch `step`, all from the files of its group."""
         rng = np.random.default_rng([self.seed, step])
-        return draw_places(rng, self.sources, self._group(step), self.window, self.count)
+        group = self._group(step)[0]
+        return draw_places(rng, self, group, self._sizes[group])
 
     def resident(self, step: int) -> frozenset[int]:
         """The files of the batch's group."""
-        return frozenset(self._group(step))
+        return frozenset(self._group(step)[0])
+
+    def following(self, step: int) -> frozenset[int]:
+        """The files of the group after it."""
+        return self.resident(self._group(step)[1])
 
 
 ORDERS = {"random": RandomOrder, "window": WindowOrder}
@@ -115,7 +158,14 @@ def make_order(name: str, sources: Sequence[Source], window: tuple[int, ...], co
     """The order called `name`."""
     if name not in ORDERS:
         raise RecipeFault(f"order is {name!r}; expected one of {', '.join(ORDERS)}")
+    if name == "window":
+        return WindowOrder(sources, window, count, seed, _held(sources))
     return ORDERS[name](sources, window, count, seed)
+
+
+def _held(sources: Sequence[Source]) -> int:
+    """How many files a group has: HELD, or fewer where they are large."""
+    return max(1, min(HELD, HELD_BYTES // max(bytes_of(source) for source in sources)))
 
 
 def steps_per_epoch(sources: Sequence[Source], window: Sequence[int], count: int) -> int:
@@ -124,72 +174,107 @@ def steps_per_epoch(sources: Sequence[Source], window: Sequence[int], count: int
 
 
 class Stream:
-    """Batches (b, v, *window) on `device`, cut by threads into a ring of (pinned) buffers ahead of their use.
+    """This rank's part of batches (b, v, *window) on `device`, cut by threads into a ring of buffers before their use.
 
-    A batch is valid until the next is asked for. `start`: the first batch; of `ranks` each takes its part.
+    For a GPU, windows lie in pinned buffers as the files hold them and are normalised where they arrive; for the
+    processor, the threads do both. A batch is valid until the next is asked for. `start`: the first batch; `ahead`: how
+    many are cut before they are asked for.
     """
 
     def __init__(self, sources: Sequence[Source], order: Order, device: torch.device, start: int = 0,
                  ranks: Ranks = ALONE, threads: int = 4, ahead: int = 3):
         self.sources, self.order, self.device = sources, order, device
-        self.position, self.ranks, self.ahead = start, ranks, ahead
+        self.position, self.ranks, self.ahead, self.workers = start, ranks, ahead, threads
         self.threads = ThreadPoolExecutor(threads, thread_name_prefix="deice-stream")
-        self.ring: list[Tensor] = []
-        self.held: dict[int, Source] = {}
-        self.copies = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self.groups = Groups(sources, threads, ranks)
+        self.on_gpu = device.type == "cuda"
+        self.copies = torch.cuda.Stream(device) if self.on_gpu else None
+        self.kind = carried_as(sources) if self.on_gpu else torch.float32
+        self.affines = torch.stack([rows_of(source) for source in sources])
+        self.ring: list[Slot] = []
 
     def batches(self) -> Generator[Tensor]:
         """Batches from the stream's position on, without end."""
-        waiting: deque[tuple[Tensor, list[Future]]] = deque()
+        waiting: deque[tuple[Slot, list[Future]]] = deque()
         asked = self.position
         try:
             while True:
                 while len(waiting) < self.ahead:
                     waiting.append(self._ask(asked))
                     asked += 1
-                buffer, cuts = waiting.popleft()
+                slot, cuts = waiting.popleft()
                 for cut in cuts:
                     cut.result()
-                batch, copied = self._to_device(buffer)
+                batch, copied = self._to_device(slot)
                 self.position += 1
                 yield batch
                 if copied is not None:
                     copied.synchronize()  # long done: only now may the threads write into the buffer again
-                self.ring.append(buffer)
+                self.ring.append(slot)
         finally:
+            self.groups.close()
             self.threads.shutdown(wait=True, cancel_futures=True)
 
-    def _to_device(self, buffer: Tensor) -> tuple[Tensor, torch.cuda.Event | None]:
+    def _to_device(self, slot: "Slot") -> tuple[Tensor, torch.cuda.Event | None]:
         """The batch on the device; a GPU copies on a stream of its own while it computes."""
-        if self.device.type != "cuda":
-            return buffer, None
+        if self.copies is None:
+            return slot.windows, None
         with torch.cuda.stream(self.copies):
-            batch = buffer.to(self.device, non_blocking=True)
-            copied = torch.cuda.current_stream(self.device).record_event()
-        torch.cuda.current_stream(self.device).wait_event(copied)
-        batch.record_stream(torch.cuda.current_stream(self.device))
-        return batch, copied
+            windows = slot.windows.to(self.device, non_blocking=True)
+            affines = slot.affines.to(self.device, non_blocking=True)
+            copied = self.copies.record_event()
+        current = torch.cuda.current_stream(self.device)
+        current.wait_event(copied)
+        for tensor in (windows, affines):
+            tensor.record_stream(current)
+        return normalised(windows, affines), copied
 
-    def _ask(self, step: int) -> tuple[Tensor, list[Future]]:
-        """Send the threads to cut this rank's part of batch `step`."""
+    def _ask(self, step: int) -> tuple["Slot", list[Future]]:
+        """Send the threads to cut this rank's part of batch `step`, each a share of its windows."""
         places = self.ranks.share(self.order.batch(step))
-        readers = self._readers(self.order.resident(step))
-        window = self.order.window
-        buffer = self.ring.pop() if self.ring else torch.empty(
-            (len(places), len(self.sources[0].views), *window), pin_memory=self.device.type == "cuda")
-        rows = buffer.numpy()
-        return buffer, [self.threads.submit(_cut, readers.get(p.source, self.sources[p.source]), p, window, rows[i])
-                        for i, p in enumerate(places)]
+        readers = self.groups.readers(self.order.resident(step), self.order.following(step))
+        slot = self.ring.pop() if self.ring else self._new_slot(len(places))
+        torch.index_select(self.affines, 0, torch.tensor([place.source for place in places]), out=slot.affines)
+        rows = slot.windows.numpy()
+        cuts = [(readers.get(place.source, self.sources[place.source]), place, row) for place, row in zip(places, rows)]
+        share = -(-len(cuts) // self.workers)
+        return slot, [self.threads.submit(self._cut, cuts[i : i + share]) for i in range(0, len(cuts), share)]
 
-    def _readers(self, wanted: frozenset[int]) -> dict[int, Source]:
-        """The sources held in memory for a batch; files of an earlier group are let go."""
-        if wanted != self.held.keys():
-            kept = {i: self.held[i] for i in wanted & self.held.keys()}
-            self.held = {}
-            loads = {i: self.threads.submit(self.sources[i].resident) for i in sorted(wanted - kept.keys())}
-            self.held = kept | {i: load.result() for i, load in loads.items()}
-        return self.held
+    def _new_slot(self, count: int) -> "Slot":
+        views, window = len(self.sources[0].views), self.order.window
+        return Slot(torch.empty((count, views, *window), dtype=self.kind, pin_memory=self.on_gpu),
+                    torch.empty((count, views, 4), pin_memory=self.on_gpu))
+
+    def _cut(self, cuts: Sequence[tuple[Source, Place, np.ndarray]]) -> None:
+        for source, place, row in cuts:
+            if self.on_gpu:
+                source.cut(place.origin, self.order.window, row)
+            else:
+                source.read(place.origin, self.order.window, row)
 
 
-def _cut(source: Source, place: Place, window: tuple[int, ...], row: np.ndarray) -> None:
-    row[:] = source.read(place.origin, window)
+@dataclass(frozen=True)
+class Slot:
+    """One buffer of the ring: `windows` (b, v, *window) and, for a GPU, `affines` (b, v, 4) that normalise them."""
+
+    windows: Tensor
+    affines: Tensor
+
+
+def carried_as(sources: Sequence[Source]) -> torch.dtype:
+    """The type in which windows travel to a GPU: that of the files if all have the same, of 4 bytes at most."""
+    kinds = {np.dtype(view.dtype).newbyteorder("=") for source in sources for view in source.views}
+    return CARRIED.get(kinds.pop(), torch.float32) if len(kinds) == 1 else torch.float32
+
+
+def rows_of(source: Source) -> Tensor:
+    """(v, 4): offset, factor, lowest and highest value of each view's affine."""
+    return torch.tensor([[affine.offset, 1 / affine.scale, -math.inf if affine.low is None else affine.low,
+                          math.inf if affine.high is None else affine.high] for affine in source.affines])
+
+
+def normalised(windows: Tensor, affines: Tensor) -> Tensor:
+    """Grey values (b, v, *window) of any type → float32 at the network's scale, as `Affine.apply` by (b, v, 4)."""
+    shape = (*affines.shape[:2], *(1,) * (windows.ndim - 2))
+    offset, factor, low, high = (column.reshape(shape) for column in affines.unbind(2))
+    return windows.to(torch.float32).sub(offset).mul_(factor).clamp_(low, high)

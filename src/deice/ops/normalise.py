@@ -28,6 +28,15 @@ class Affine:
         normalised = (grey - self.offset) * (1.0 / self.scale)
         return normalised if self.low is None else normalised.clip(self.low, self.high)
 
+    def apply_in_place(self, grey: Any) -> None:
+        """As `apply`, on an array that may be overwritten."""
+        if self.offset:
+            grey -= self.offset
+        if self.scale != 1:
+            grey *= 1.0 / self.scale
+        if self.low is not None:
+            grey.clip(self.low, self.high, out=grey)
+
     def undo(self, normalised: Any) -> Any:
         """The network's scale → grey values."""
         return normalised * self.scale + self.offset
@@ -135,6 +144,13 @@ def identity(image: Any, limit: int | None = None) -> Affine:
 
 NORMALISERS: dict[str, Callable[..., Affine]] = {
     "standard": standard, "clipped": clipped, "percentile": percentile, "none": identity}
+
+
+def all_finite(block: np.ndarray) -> bool:
+    """Whether no value of `block` (float) is NaN or infinite."""
+    if block.dtype == np.float16:  # whose arithmetic numpy does one by one: its exponent's bits are looked at
+        return int((block.view(np.uint16) & 0x7C00).max()) < 0x7C00
+    return bool(np.isfinite(block).all())
 
 
 def replace_not_finite(block: np.ndarray, fill: float) -> np.ndarray:

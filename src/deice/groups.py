@@ -1,0 +1,121 @@
+"""Groups: the files that window order cuts from for a while, brought into memory ahead of their turn.
+
+A mapped file is read once from end to end, in order, so that the system's page cache holds it; windows are then cut
+from the mapping. So nothing of it lies in the process's own memory, the ranks of a machine share it and each reads its
+part, and a group that is larger than the memory is slow but no fault. What has to be decoded (compressed files) is
+decoded whole, into the process's own memory. At most two groups are held: the one in use and the next.
+"""
+
+import logging
+import mmap
+import os
+import threading
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from deice.devices import available_memory
+from deice.errors import FileFault
+from deice.ranks import Ranks
+from deice.sources import Source
+
+log = logging.getLogger(__name__)
+
+CHUNK = 1 << 23  # bytes of one read
+
+
+class Groups:
+    """The readers of one group of `sources` at a time, and the next on its way; `threads` load."""
+
+    def __init__(self, sources: Sequence[Source], threads: int, ranks: Ranks):
+        self.sources, self.ranks = sources, ranks
+        self.threads = ThreadPoolExecutor(threads, thread_name_prefix="deice-load")
+        self.scratch = threading.local()
+        self.loads: dict[int, list[Future]] = {}
+        self.warned = False
+
+    def readers(self, wanted: frozenset[int], following: frozenset[int]) -> dict[int, Source]:
+        """The sources `wanted` now, loaded; those `following` begin to be loaded, all others are let go."""
+        for number in self.loads.keys() - wanted - following:
+            for load in self.loads.pop(number):
+                load.cancel()
+            release(self.sources[number])
+        for number in (*sorted(wanted), *sorted(following)):
+            if number not in self.loads:
+                self.loads[number] = self._begin(self.sources[number])
+        self._warn_of_size(wanted | following)
+        return {number: self._loaded(number) for number in sorted(wanted)}
+
+    def _loaded(self, number: int) -> Source:
+        """The source when all of it is there: itself, if its files are mapped, else what was decoded."""
+        decoded = [load.result() for load in self.loads[number]]
+        return next((source for source in decoded if source is not None), self.sources[number])
+
+    def close(self) -> None:
+        """End all loading."""
+        self.threads.shutdown(wait=True, cancel_futures=True)
+
+    def _begin(self, source: Source) -> list[Future]:
+        spans = [mapped_span(view) for view in source.views]
+        if None in spans:
+            return [self.threads.submit(source.resident)]
+        chunks = [chunk for span in spans if span is not None for chunk in _chunks(*span)]
+        own = chunks[self.ranks.local :: self.ranks.local_world]
+        return [self.threads.submit(self._read, *chunk) for chunk in own]
+
+    def _read(self, path: str, start: int, size: int) -> None:
+        """Read a part of a file into the page cache; the bytes themselves are not kept."""
+        if not hasattr(self.scratch, "buffer"):
+            self.scratch.buffer = memoryview(bytearray(CHUNK))
+        try:
+            file = os.open(path, os.O_RDONLY)
+        except OSError as error:
+            raise FileFault(path, f"{error.strerror}; it was there when the run began") from error
+        try:
+            while size > 0 and (count := os.preadv(file, [self.scratch.buffer[:size]], start)):
+                start, size = start + count, size - count
+            if size:
+                raise FileFault(path, f"ends at byte {start}, {size} early; it was longer when the run began")
+        except OSError as error:
+            raise FileFault(path, f"cannot be read at byte {start} ({error.strerror}); copy it again") from error
+        finally:
+            os.close(file)
+
+    def _warn_of_size(self, numbers: Iterable[int]) -> None:
+        """A word, once, where two groups are more than the machine has memory for."""
+        if self.warned:
+            return
+        self.warned = True
+        needed, left = sum(bytes_of(self.sources[number]) for number in numbers), available_memory()
+        if needed > left:
+            log.warning("order window holds %.1f GB of files in memory, and %.1f GB are free: reading will be slow; "
+                        "use order = \"random\", or smaller files", needed / 1e9, left / 1e9)
+
+
+def bytes_of(source: Source) -> int:
+    """How many bytes the views of `source` hold."""
+    return sum(prod(view.shape) * np.dtype(view.dtype).itemsize for view in source.views)
+
+
+def mapped_span(view: Any) -> tuple[str, int, int] | None:
+    """(path, first byte, bytes) of a view that is a mapped part of a file, in one piece; None of any other."""
+    if not isinstance(view, np.memmap) or not view.flags.c_contiguous or view.filename is None:
+        return None
+    mapping: Any = view._mmap
+    before = view.offset - view.offset % mmap.ALLOCATIONGRANULARITY  # where the mapping begins in the file
+    inside = view.ctypes.data - np.frombuffer(mapping, np.uint8).ctypes.data
+    return str(view.filename), before + inside, view.nbytes
+
+
+def release(source: Source) -> None:
+    """Forget where the pages of the mapped views lie: a process that touches a terabyte has tables of gigabytes."""
+    for view in source.views:
+        if mapped_span(view) is not None:
+            view._mmap.madvise(mmap.MADV_DONTNEED)
+
+
+def _chunks(path: str, start: int, size: int) -> list[tuple[str, int, int]]:
+    return [(path, start + done, min(CHUNK, size - done)) for done in range(0, size, CHUNK)]
