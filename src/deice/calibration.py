@@ -22,7 +22,8 @@ from deice.ops.cosine import cosine_radius, filter_mirrored
 
 FEWEST = 60  # frequencies a shell
 WIDENING = 1.12  # from one shell to the next, where that is more than the fewest
-NOISE_ABOVE = 0.25  # cycles per pixel: there a picture holds almost only noise
+NOISE_ABOVE = 0.5  # of the highest frequency: there a picture holds almost only noise
+EMPTY = 1e-3  # of the mean power: less is what a filter left
 DOUBT_OF_NOISE = 0.03  # how well its power is known elsewhere: so much of it more is not called signal
 DOUBT = 4.0  # a gain of t standard errors counts by the share 1 - DOUBT / t²
 LARGEST = 1.5  # gain of the network
@@ -82,13 +83,22 @@ def noise_power(power: Tensor, shells: Shells) -> Tensor:
     """The noise's power in each shell, from the picture's `power` (shells,): a line fitted where there is only noise.
 
     Cameras blur their noise, interpolation and binning do too, so it is seldom white, but it changes slowly. The line
-    is fitted above 0.25 cycles per pixel and drawn on below, where it may not pass the power that is there.
+    is fitted to the upper half of the frequencies that the picture has, and drawn on below, where it may not pass the
+    power that is there.
     """
-    high = (shells.centres >= NOISE_ABOVE) & (shells.centres <= 0.5) & (shells.counts > 0)
+    highest = cut_off(power, shells)
+    high = (shells.centres >= NOISE_ABOVE * highest) & (shells.centres <= highest) & (shells.counts > 0)
     columns = torch.stack([torch.ones_like(shells.centres), shells.centres], 1)
     weight = shells.counts[high, None].sqrt()
     line = torch.linalg.lstsq(columns[high] * weight, power[high, None] * weight).solution[:, 0]
     return torch.minimum(columns @ line, power).clamp_min(NOTHING)
+
+
+def cut_off(power: Tensor, shells: Shells) -> float:
+    """The highest frequency, 0.5 cycles per pixel at most, with more than a thousandth of the mean `power` (shells,)."""
+    mean = (power * shells.counts).sum() / shells.counts.sum()
+    there = shells.centres[(power > EMPTY * mean) & (shells.counts > 0)]
+    return min(float(there.max()), 0.5) if len(there) else 0.5
 
 
 def coloured_noise(noise: Tensor, shells: Shells, seed: int) -> Tensor:
@@ -103,7 +113,7 @@ def fit_gains(
 ) -> Gains:
     """g and w of one picture, from cosine coefficients (*space) of unit-variance scale.
 
-    picture: y. answer: D(y). drawn: z. change: (D(y + az) - D(y)) / a. noise: the power of y's noise and of z (shells,).
+    picture: y. answer: D(y). drawn: z. change: (D(y + az) - D(y)) / a. noise: the power (shells,) of y's noise and z's.
     """
     power, size, overlap = shells.means(picture**2), shells.means(answer**2), shells.means(picture * answer)
     counts, sure = shells.counts.clamp_min(1), 1 + DOUBT_OF_NOISE

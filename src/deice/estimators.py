@@ -8,11 +8,14 @@ from deice.checkpoint import Model, describe_net, load_model
 from deice.errors import RecipeFault
 from deice.filters import FILTERS, Filter
 from deice.onnx_model import load_onnx
+from deice.pretrained import PRETRAINED, load_packaged
 from deice.recipe import name_of
 
 
-def choose_estimator(model: Any, parameters: Mapping[str, Any]) -> Model | Filter:
-    """A model from its run, .safetensors or .onnx file, or a filter from its name and parameters."""
+def choose_estimator(model: Any, parameters: Mapping[str, Any], axes: int = 2) -> Model | Filter:
+    """A model from its run, .safetensors or .onnx file, "pretrained" for images of `axes` axes, or a filter from its name
+    and parameters.
+    """
     if isinstance(model, str) and model in FILTERS:
         try:
             return FILTERS[model](**parameters)
@@ -20,6 +23,8 @@ def choose_estimator(model: Any, parameters: Mapping[str, Any]) -> Model | Filte
             raise RecipeFault(f"{model}: {error}; give its parameters") from error
     if parameters:
         raise RecipeFault(f"{', '.join(parameters)}: parameters of a filter, but {model} is a model; leave them out")
+    if model == PRETRAINED:
+        return load_packaged(axes)
     estimator = load_estimator(model) if isinstance(model, str | Path) else model
     if isinstance(estimator, Model) and estimator.segments:
         raise RecipeFault(f"{name_of(estimator.scheme)}: a model that segments and does not denoise; use deice segment")

@@ -24,6 +24,7 @@ from deice.image import Image
 from deice.lanes import DOWNLOADING, NETWORK, READING, UPLOADING
 from deice.onnx_model import OnnxNet
 from deice.ops.normalise import NORMALISERS, Affine, Statistics, finite_statistics, replace_not_finite, statistics
+from deice.pretrained import PRETRAINED, remarks
 from deice.random_estimates import prepared_for_estimate
 from deice.resident import downloaded, fits, held_bytes, loaded, uploaded
 from deice.scenes import Scene, open_views
@@ -36,24 +37,35 @@ FILTER_BYTES = 40  # a pixel, measured: the image, its transform and what turns 
 
 
 def denoise(
-    image: Any, model: Model | Filter | Path | str, *, device: str = "auto", precision: str = "auto",
-    max_memory: int | None = None, tile: int | None = None, **parameters: Any,
+    image: Any, model: Model | Filter | Path | str = PRETRAINED, *, device: str = "auto", precision: str = "auto",
+    max_memory: int | None = None, tile: int | None = None, calibration: bool | None = None, **parameters: Any,
 ) -> Image:
     """Denoise one image and return it as an Image (1, *space) float32 in the input's grey scale and geometry.
 
     image: a path, an Image (v, *space), a pair of paths (halves), or an array: (*space), or (v, *space) for a model
-    whose images have fewer axes. model: a Model, a run's folder, a .safetensors or .onnx file, a filter, or a filter's
-    name with its `parameters` (sigma_pixels=2.0, …). Extract particles from the raw data, never from what this returns.
+    whose images have fewer axes. model: a Model, a run's folder, a .safetensors or .onnx file, "pretrained" for the one
+    in this package, a filter, or a filter's name with its `parameters` (sigma_pixels=2.0, …). calibration: of a
+    network's answer on the very picture (None: if the model says so). Extract particles from the raw data, never from
+    what this returns.
     Raises UserError where image or model is at fault.
     """
-    estimator = choose_estimator(model, parameters)
+    estimator = choose_estimator(model, parameters, _axes(image) if model == PRETRAINED else 2)
     opened = _opened(image, estimator)
     canvas = np.zeros(opened.space, np.float32)
-    denoise_into(canvas, opened, estimator, Conditions(choose_device(device), precision, max_memory, tile))
+    conditions = Conditions(choose_device(device), precision, max_memory, tile, calibration=calibration)
+    denoise_into(canvas, opened, estimator, conditions)
     return Image(canvas[None], opened.geometry)
 
 
-def _opened(image: Any, estimator: Model | Filter) -> Image:
+def _axes(image: Any) -> int:
+    """Axes of what is to be denoised; an array of three is a volume, but for one or two pictures."""
+    if isinstance(image, Image | str | Path) or (isinstance(image, tuple) and isinstance(image[0], str | Path)):
+        return len(_opened(image, None).space)
+    shape = np.shape(image)
+    return 2 if len(shape) == 3 and shape[0] <= 2 else min(len(shape), 3)
+
+
+def _opened(image: Any, estimator: Model | Filter | None) -> Image:
     if isinstance(image, Image):
         return image
     if isinstance(image, str | Path):
@@ -160,6 +172,7 @@ def denoise_resident(
         estimate_into(answer, views, affines, model, conditions)
         answers = [answer]
         if calibrates(model, conditions):
+            _say_what_is_unlike(views[0], image, model)
             answers = calibrate(answer, views[0], affines[0], model, conditions, noise=noise)
     with conditions.stage(DOWNLOADING):
         return [downloaded(answer, float16) for answer in answers]
@@ -177,6 +190,12 @@ def _denoise_mapped(canvas: np.ndarray, image: Image, model: Model, conditions: 
         if getattr(model.scheme, "kept_for_estimate", 0):
             views, affines = prepared_for_estimate(model.scheme, views, affines, conditions.device)
         estimate_into(canvas, views, affines, model, conditions)
+
+
+def _say_what_is_unlike(picture: torch.Tensor, image: Image, model: Model) -> None:
+    if model.calibrated:
+        for remark in remarks(picture, image.pixel_size):
+            log.warning("%s", remark)
 
 
 def _averages(model: Model, views: list[Any], conditions: Conditions) -> bool:

@@ -26,6 +26,7 @@ from deice.opening import Opened, open_for_training
 from deice.ops.greys import random_greys
 from deice.ops.turns import random_turns, swappable_axes
 from deice.prepared import Prepared, prepared_batches
+from deice.pretrained import PRETRAINED, packaged
 from deice.ranks import Ranks, joined
 from deice.recipe import Recipe, Training, completed, from_table, merged, to_table
 from deice.runs import Run, Step, prepare_folder, record
@@ -66,14 +67,16 @@ def run(
 ) -> Iterator[Step]:
     """Open the data, prepare the folder, then yield the steps of the loop; on all ranks, if torchrun started several.
 
-    start: a model to begin from. max_memory: bytes of the GPU, of each if there are several. keep: takes the learner,
+    start: a model to begin from, or "pretrained" for the one in this package. max_memory: bytes of the GPU, of each if there are several. keep: takes the learner,
     for callers without a folder.
     """
     with joined(device) as ranks:
         with ranks.together():
             where = choose_device(device)
             limit_memory(where, max_memory)
-            plan, training, validation = _opened(recipe, inputs, target, out, where, ranks)
+            opened = open_for_training(inputs, target, recipe.scheme, recipe.data)
+            recipe, start = _beginning(recipe, start, opened.axes)
+            plan, training, validation = _planned(recipe, opened, out, where, ranks)
             learner = Learner(plan.recipe, plan.axes, where, start, plan.pixel_size, ranks)
         with ranks.together():  # all have read what stands there before
             prepare_folder(plan, learner, resume)
@@ -89,11 +92,19 @@ def run(
             log.debug("rank %d is done", ranks.rank)
 
 
-def _opened(
-    recipe: Recipe, inputs: Sequence[Any], target: Any, out: Path | str | None, where: torch.device, ranks: Ranks
+def _beginning(recipe: Recipe, start: Path | str | None, axes: int) -> tuple[Recipe, Path | str | None]:
+    """The model that the run begins from; a recipe that names no net takes the net of that model."""
+    if start == PRETRAINED:
+        start = packaged(axes)
+    if start is not None and recipe.net is None:
+        recipe = replace(recipe, net=load_model(start).net)
+    return recipe, start
+
+
+def _planned(
+    recipe: Recipe, opened: Opened, out: Path | str | None, where: torch.device, ranks: Ranks
 ) -> tuple[Run, list, list]:
     """The run with its recipe completed, and the sources of training and validation."""
-    opened = open_for_training(inputs, target, recipe.scheme, recipe.data)
     recipe = completed(replace(recipe, scheme=opened.scheme), opened.axes)
     window = fit_window([*opened.training, *opened.validation], recipe.data.window, recipe.network.stride)
     if getattr(recipe.scheme, "tilted", False):
