@@ -23,6 +23,7 @@ from deice.filters import Filter
 from deice.image import Image
 from deice.lanes import DOWNLOADING, NETWORK, READING, UPLOADING
 from deice.onnx_model import OnnxNet
+from deice.openvino_net import by_openvino
 from deice.ops.normalise import NORMALISERS, Affine, Statistics, finite_statistics, replace_not_finite, statistics
 from deice.pretrained import PRETRAINED, remarks
 from deice.random_estimates import prepared_for_estimate
@@ -51,8 +52,10 @@ def denoise(
     """
     estimator = choose_estimator(model, parameters, _axes(image) if model == PRETRAINED else 2)
     opened = _opened(image, estimator)
-    canvas = np.zeros(opened.space, np.float32)
     conditions = Conditions(choose_device(device), precision, max_memory, tile, calibration=calibration)
+    if isinstance(estimator, Model):
+        estimator = by_openvino(estimator, conditions, prod(opened.space))
+    canvas = np.zeros(opened.space, np.float32)
     denoise_into(canvas, opened, estimator, conditions)
     return Image(canvas[None], opened.geometry)
 

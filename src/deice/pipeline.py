@@ -9,7 +9,7 @@ import os
 import tempfile
 import threading
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from math import ceil, prod
@@ -30,6 +30,7 @@ from deice.inference import denoise_into, denoise_resident, open_scene, suited
 from deice.io import create, write_at_once
 from deice.lanes import WRITING, Clock, lanes
 from deice.onnx_model import OnnxNet
+from deice.openvino_net import by_openvino
 from deice.resident import fits, held_bytes
 from deice.scenes import Scene, half_of
 from deice.schemes import Noise2Noise
@@ -59,33 +60,34 @@ def places(
         devices = devices[:1]  # torch's own random numbers, and onnxruntime's session, are one for all
     for device in devices:
         cap_memory(device, conditions.max_memory)
-    each = _in_flight(estimator, conditions, len(devices), scenes, axes)
-    each = max(1, min(each, ceil(len(scenes) / len(devices))))
-    own = [estimator if number == 0 else _copy(estimator) for number in range(len(devices))]
-    reserve = 0 if devices[0].type == "cuda" else (each - 1) * BESIDE
-    conditions = replace(conditions, reserve=reserve)
+    own, each = [estimator] + [_copy(estimator) for _ in devices[1:]], 1
+    if (image := _first(scenes, estimator, axes)) is not None:
+        each = min(_in_flight(image, estimator, conditions, len(devices)), ceil(len(scenes) / len(devices)))
+        pixels = prod(image.space) * len(scenes)
+        own = [by_openvino(one, conditions, pixels) if isinstance(one, Model) else one for one in own]
+    conditions = replace(conditions, reserve=0 if devices[0].type == "cuda" else (each - 1) * BESIDE)
     return [Place(own[number % len(devices)], replace(conditions, device=lane.device, lane=lane), lane.stop)
             for number, lane in enumerate(lanes(devices, each, clock))]
 
 
-def _in_flight(
-    estimator: Model | Filter, conditions: Conditions, devices: int, scenes: Sequence[Scene], axes: str | None
-) -> int:
-    """Files at once on each device, by what the first one that can be opened takes of the memory."""
+def _first(scenes: Sequence[Scene], estimator: Model | Filter, axes: str | None) -> Image | None:
+    """The first of the scenes that can be opened; what is wrong with the others will be said in their turn."""
     for scene in scenes:
-        try:
-            image = open_scene(scene, estimator, axes)
-        except UserError:
-            continue  # its own turn will say what is wrong
-        device, held = conditions.device, held_bytes(image)
-        if isinstance(estimator, Model) and calibrates(estimator, conditions):
-            held += BYTES * prod(image.space)
-        host = available_memory() if device.type == "cuda" else conditions.memory_left()
-        bounds = [IN_FLIGHT[device.type], host // HOST_SHARE // (held * devices)]
-        if device.type == "cuda":
-            bounds += [conditions.memory_left() // 3 // held, (os.cpu_count() or 1) // devices]
-        return max(1, min(bounds))
-    return 1
+        with suppress(UserError):
+            return open_scene(scene, estimator, axes)
+    return None
+
+
+def _in_flight(image: Image, estimator: Model | Filter, conditions: Conditions, devices: int) -> int:
+    """Files at once on each device, by what one like `image` takes of the memory."""
+    device, held = conditions.device, held_bytes(image)
+    if isinstance(estimator, Model) and calibrates(estimator, conditions):
+        held += BYTES * prod(image.space)
+    host = available_memory() if device.type == "cuda" else conditions.memory_left()
+    bounds = [IN_FLIGHT[device.type], host // HOST_SHARE // (held * devices)]
+    if device.type == "cuda":
+        bounds += [conditions.memory_left() // 3 // held, (os.cpu_count() or 1) // devices]
+    return max(1, min(bounds))
 
 
 def _copy(estimator: Model | Filter) -> Model | Filter:
