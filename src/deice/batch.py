@@ -14,7 +14,7 @@ from deice.errors import BatchFailure, UserError
 from deice.filters import Filter
 from deice.io import is_zarr, writable_folder
 from deice.lanes import Clock, in_order
-from deice.pipeline import Place, denoise_scene, places
+from deice.pipeline import Place, denoise_scene, places, uncertainty_of
 from deice.scenes import Scene, stem
 from deice.untrained import Untrained
 
@@ -78,7 +78,7 @@ def denoise_files(
     which the correlation of the removed noise is measured on. devices: those that share the files; the one of the
     conditions if none is given. clock: counts the seconds of each stage.
     """
-    units = _planned(scenes, out, inputs, overwrite, halves)
+    units = _planned(scenes, out, inputs, halves, overwrite, conditions.uncertainty)
     clock = clock or Clock()
     if isinstance(estimator, Untrained):
         for unit in units:
@@ -98,7 +98,7 @@ def denoise_files(
 
 
 def _planned(
-    scenes: Sequence[Scene], out: Path, inputs: Sequence[Path], overwrite: bool, halves: Path | None
+    scenes: Sequence[Scene], out: Path, inputs: Sequence[Path], halves: Path | None, overwrite: bool, uncertainty: bool
 ) -> list[Unit]:
     """What is to be written of each scene, before any work."""
     files = [*inputs, *(path for scene in scenes for path in scene.files)]
@@ -111,8 +111,13 @@ def _planned(
         jobs = [(scene, path)]
         if halves is not None:
             jobs += [(half, halves / output_name(half)) for half in pair]
-        units.append(Unit(scene, path, tuple(job for job in jobs if overwrite or not job[1].exists())))
+        units.append(Unit(scene, path, tuple(job for job in jobs if overwrite or not _done(job[1], uncertainty))))
     return units
+
+
+def _done(path: Path, uncertainty: bool) -> bool:
+    """Whether an output is there, with its uncertainty where that is wanted."""
+    return path.exists() and (not uncertainty or uncertainty_of(path).exists())
 
 
 def _worked(

@@ -95,7 +95,7 @@ def noise_power(power: Tensor, shells: Shells) -> Tensor:
 
 
 def cut_off(power: Tensor, shells: Shells) -> float:
-    """The highest frequency, 0.5 cycles per pixel at most, with more than a thousandth of the mean `power` (shells,)."""
+    """The highest frequency, 0.5 cycles per pixel at most, with more than 1/1000 of the mean `power` (shells,)."""
     mean = (power * shells.counts).sum() / shells.counts.sum()
     there = shells.centres[(power > EMPTY * mean) & (shells.counts > 0)]
     return min(float(there.max()), 0.5) if len(there) else 0.5

@@ -13,8 +13,8 @@ from deice.recipe import name_of
 
 
 def choose_estimator(model: Any, parameters: Mapping[str, Any], axes: int = 2) -> Model | Filter:
-    """A model from its run, .safetensors or .onnx file, "pretrained" for images of `axes` axes, or a filter from its name
-    and parameters.
+    """A model from its run, .safetensors or .onnx file, "pretrained" for images of `axes` axes, or a filter from
+    its name and parameters.
     """
     if isinstance(model, str) and model in FILTERS:
         try:

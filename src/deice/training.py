@@ -67,8 +67,8 @@ def run(
 ) -> Iterator[Step]:
     """Open the data, prepare the folder, then yield the steps of the loop; on all ranks, if torchrun started several.
 
-    start: a model to begin from, or "pretrained" for the one in this package. max_memory: bytes of the GPU, of each if there are several. keep: takes the learner,
-    for callers without a folder.
+    start: a model to begin from, or "pretrained" for the one in this package. max_memory: bytes of the GPU, of each if
+    there are several. keep: takes the learner, for callers without a folder.
     """
     with joined(device) as ranks:
         with ranks.together():

@@ -227,7 +227,7 @@ def test_halves_that_do_not_belong_together(verb, model, tmp_path, capsys):
     ("arguments", "word"),
     [
         (["denoise", "absent.mrc", "-m", "gaussian", "-o", "out"], "no such file"),
-        (["denoise", "IN", "-o", "out"], "no model"),
+        (["denoise", "IN", "-m", "gaussian", "--sigma", "2", "--uncertainty", "-o", "out"], "pretrained or a run"),
         (["denoise", "IN", "-m", "absent", "-o", "out"], "no such file"),
         (["denoise", "IN", "-m", "noise2noise", "-o", "out"], "needs 2 views"),
         (["denoise", "IN", "-m", "gaussian", "-o", "out", "--max-memory", "lots"], "such as 8GB"),

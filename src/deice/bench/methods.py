@@ -2,6 +2,7 @@
 
 fitted with the truth in hand: noisy, pointwise, gaussian, wiener (radial), tegunov
 filters with their parameters: gaussian:sigma=3, lowpass:cutoff=20, wiener:defocus=1.5,strength=1
+pretrained: the packaged model, given the average of all frames
 models: a run's folder or a .safetensors file, given the halves, as `deice denoise` is; with @full, given the average of
     all frames; with @halves, given each half by itself, and the mean of both answers taken
 peers: topaz:unet, topaz:unet-small, topaz:fcnn; with cutoff=4, outlier pixels cut first
@@ -27,6 +28,7 @@ from deice.filters.fitted import best_gaussian, radial_wiener
 from deice.image import Image
 from deice.inference import denoise
 from deice.metrics import align
+from deice.pretrained import PRETRAINED, load_packaged
 from deice.peers import INSTALL, denoise_by_topaz, refuse_unknown_model
 from deice.recipe import parse_component
 from deice.schemes import Noise2Noise
@@ -104,6 +106,16 @@ class Learnt:
 
 
 @dataclass(frozen=True)
+class Packaged:
+    """The packaged model for pictures or for volumes, as the cases are."""
+
+    def answers(self, cases: Sequence[Case], device: torch.device) -> Iterator[tuple[Pictures, Answer]]:
+        """As a model does that is given the average of all frames."""
+        for case in cases:
+            yield from Learnt(load_packaged(case.open().noisy.ndim), FULL).answers([case], device)
+
+
+@dataclass(frozen=True)
 class Topaz:
     """Topaz's Python, and a pretrained name or a trained file; `cutoff` in standard deviations, 0: its default."""
 
@@ -141,11 +153,13 @@ def method_of(text: str, topaz: Path | None, truth: bool) -> Method:
     name, _, settings = text.partition(":")
     if name == "topaz":
         return topaz_of(settings, topaz)
+    if text == PRETRAINED:
+        return Packaged()
     path = Path(without_given(text))
     if path.suffix == ".safetensors" or path.is_dir():
         return Learnt(load_model(path), given_of(text))
     if name not in FILTERS:
-        known = ["noisy", *FILTERS, *(FITTED if truth else ()), "topaz"]
+        known = ["noisy", *FILTERS, *(FITTED if truth else ()), PRETRAINED, "topaz"]
         near = difflib.get_close_matches(name, known, 1, cutoff=0.4)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise RecipeFault(f"method {text!r} is unknown; expected one of {', '.join(dict.fromkeys(known))}, a run's "

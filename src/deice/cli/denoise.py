@@ -105,13 +105,15 @@ def denoise(
     pixel_size: Annotated[float | None, Parameter(validator=Number(gt=0))] = None,
     float16: bool = False,
     denoised_halves: Path | None = None,
+    uncertainty: bool = False,
+    calibration: bool | None = None,
     overwrite: bool = False,
     filters: FilterParameters = FilterParameters(),
     training: TrainingParameters = TrainingParameters(),
 ) -> None:
-    """Denoise files with a model, a classical filter, or a scheme trained on the very input.
+    """Denoise files with the packaged model, one of your own, a classical filter, or a scheme trained on the input.
 
-    Example: deice denoise halves/ -m run -o denoised
+    Example: deice denoise micrographs/*.mrc -o denoised
 
     Writes DIR/NAME.mrc for each input NAME, DIR/NAME.zarr for OME-Zarr; two halves give one output under their stem.
     Finished outputs are skipped.
@@ -125,8 +127,8 @@ def denoise(
     out
         Folder of the denoised files.
     model
-        A run's folder, a .safetensors or .onnx model; gaussian, lowpass or wiener; or a scheme that
-        is trained on each input: noise2void, self2self, recorrupted, f2fd, isonet; on halves noise2noise,
+        A run's folder, a .safetensors or .onnx model; pretrained (if nothing is said), the one in this package for
+        pictures or volumes; gaussian, lowpass or wiener; or a scheme that is trained on each input: noise2void, self2self, recorrupted, f2fd, isonet; on halves noise2noise,
         missing_wedge.
     device
         auto, cpu or cuda.
@@ -144,27 +146,33 @@ def denoise(
         Write 16-bit floating point (in MRC, mode 12).
     denoised_halves
         Folder for each half denoised by itself, as deice measure needs them for the removed noise.
+    uncertainty
+        Write DIR/NAME_uncertainty.mrc too: the standard error of each pixel, in the input's grey values. For models
+        that are calibrated.
+    calibration
+        Judge the model's answer by the picture itself, and keep of each frequency what it bears out, beside a linear
+        filter's part. The usual for pretrained.
     overwrite
         Denoise again what is finished.
     """
     from deice.batch import denoise_files, finish
     from deice.cli.options import listen
-    from deice.cli.progress import progress
+    from deice.cli.progress import progress, say
     from deice.conditions import Conditions
     from deice.devices import choose_devices, parse_bytes
     from deice.errors import RecipeFault
     from deice.estimators import choose_estimator
     from deice.filters import FILTERS
+    from deice.pretrained import PRETRAINED
     from deice.scenes import expand, group
     from deice.schemes import SCHEMES
     from deice.untrained import Untrained
 
     listen()
-    if model is None:
-        raise RecipeFault("no model; expected -m RUN, a .safetensors or .onnx file, gaussian, lowpass, wiener, "
-                          "or a scheme, as noise2void")
+    model = model or PRETRAINED
     devices = choose_devices(device)
-    conditions = Conditions(devices[0], precision, parse_bytes(max_memory) if max_memory else None, tile)
+    conditions = Conditions(devices[0], precision, parse_bytes(max_memory) if max_memory else None, tile,
+                            calibration=calibration, uncertainty=uncertainty)
     files = expand(inputs)
     scenes = group(files)
     untrained = model.partition(":")[0] in SCHEMES
@@ -179,7 +187,11 @@ def denoise(
         estimator = Untrained.of(model, training.recipe, out / "runs", device, training.settings(),
                                  conditions.max_memory)
     else:
-        estimator = choose_estimator(model, filters.named())
+        estimator = choose_estimator(model, filters.named(), axes_of(scenes, axes) if model == PRETRAINED else 2)
+    refuse_without_calibration(estimator, conditions)
+    if model == PRETRAINED and any(len(scene.files) > 1 for scene in scenes):
+        say("halves: a model trained on them is better than the packaged one (deice train HALVES -o RUN, or in minutes "
+            "--from pretrained)")
     outcomes = []
     with progress("denoising", len(scenes)) as bar:
         for outcome in denoise_files(scenes, out, estimator, conditions, inputs=files, overwrite=overwrite,
@@ -190,6 +202,31 @@ def denoise(
                 picture_of(outcome, axes)
             bar.advance()
         finish(outcomes)
+
+
+def axes_of(scenes: list[Any], axes: str | None) -> int:
+    """2 for pictures, 3 for volumes: as the first scene that can be opened is."""
+    from contextlib import suppress
+
+    from deice.errors import UserError
+    from deice.scenes import open_views
+
+    for scene in scenes:
+        with suppress(UserError):
+            return len(open_views(scene, axes)[0].space)
+    return 2
+
+
+def refuse_without_calibration(estimator: Any, conditions: Any) -> None:
+    """RecipeFault where calibration or uncertainty is asked of what has none."""
+    from deice.calibrating import calibrates
+    from deice.checkpoint import Model
+    from deice.errors import RecipeFault
+
+    if not isinstance(estimator, Model) and (conditions.calibration or conditions.uncertainty):
+        raise RecipeFault("--calibration and --uncertainty are of trained networks; expected -m pretrained or a run")
+    if conditions.uncertainty and not calibrates(estimator, conditions):
+        raise RecipeFault("--uncertainty is told by the calibration; expected a calibrated model, or --calibration")
 
 
 def picture_of(outcome: Any, axes: str | None) -> None:

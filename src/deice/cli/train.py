@@ -9,6 +9,8 @@ from cyclopts import Parameter
 
 from deice.cli.training_flags import NO_FLAGS, Flags
 
+FINE_TUNING = {"lr": 3e-4, "warmup": 0.05}  # what a trained model begins with, where nothing else is said
+
 if TYPE_CHECKING:
     from deice.runs import Step
 
@@ -18,7 +20,7 @@ def train(
     out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
     recipe: Path | None = None,
     flags: Flags = NO_FLAGS,
-    begin: Annotated[Path | None, Parameter(name="--from")] = None,
+    begin: Annotated[str | None, Parameter(name="--from")] = None,
     resume: bool = False,
     tensorboard: bool = False,
     device: str = "auto",
@@ -42,7 +44,8 @@ def train(
     recipe
         TOML file with the whole configuration; flags override it.
     begin
-        Model to start from.
+        Model to start from: a run's folder, a .safetensors file, or pretrained, the one in this package. The net is
+        its net; the rate, where nothing else is said, a third of the usual.
     resume
         Go on with the run in RUN, bit for bit as if it had not been stopped.
     tensorboard
@@ -69,7 +72,7 @@ def train(
         if out is None:
             raise RecipeFault("no -o; expected the folder of the run, as deice train halves/ -o run")
         written = out / RECIPE if resume else recipe
-        base = read_table(written) if written else {}
+        base = read_table(written) if written else {"training": FINE_TUNING} if begin else {}
         complete = from_table(merged(base, flags.tables(inputs)))
         if not complete.data.inputs and not complete.data.world:
             raise RecipeFault("no input; expected files, globs or folders, or [data] inputs in the recipe")

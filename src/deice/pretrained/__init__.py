@@ -52,8 +52,8 @@ def remarks(picture: torch.Tensor, pixel_size: float | None) -> list[str]:
     shells = shells_of(middle.shape)
     empty = cut_off(shells.means(cosine_transform(middle - middle.mean(), axes) ** 2), shells)
     if empty < 0.45:
-        said.append(f"filtered before: nothing is left beyond {empty:.1f} cycles per pixel, so what is noise is hard to "
-                    "tell; denoise the picture as it was before")
+        said.append(f"filtered before: nothing is left beyond {empty:.1f} cycles per pixel, so what is noise is hard "
+                    "to tell; denoise the picture as it was before")
     elif max(neighbour_correlation(middle)) > CORRELATED:
         said.append("the noise of neighbouring pixels is correlated, as after interpolation: what is noise is hard to "
                     "tell; halves of the exposure tell it")
