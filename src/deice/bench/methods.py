@@ -28,8 +28,8 @@ from deice.filters.fitted import best_gaussian, radial_wiener
 from deice.image import Image
 from deice.inference import denoise
 from deice.metrics import align
-from deice.pretrained import PRETRAINED, load_packaged
 from deice.peers import INSTALL, denoise_by_topaz, refuse_unknown_model
+from deice.pretrained import PRETRAINED, load_packaged
 from deice.recipe import parse_component
 from deice.schemes import Noise2Noise
 

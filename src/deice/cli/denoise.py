@@ -128,8 +128,8 @@ def denoise(
         Folder of the denoised files.
     model
         A run's folder, a .safetensors or .onnx model; pretrained (if nothing is said), the one in this package for
-        pictures or volumes; gaussian, lowpass or wiener; or a scheme that is trained on each input: noise2void, self2self, recorrupted, f2fd, isonet; on halves noise2noise,
-        missing_wedge.
+        pictures or volumes; gaussian, lowpass or wiener; or a scheme that is trained on each input: noise2void,
+        self2self, recorrupted, f2fd, isonet; on halves noise2noise, missing_wedge.
     device
         auto, cpu or cuda.
     max_memory
