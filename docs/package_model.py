@@ -1,7 +1,7 @@
 """Puts a trained run into the package: package_model.py RUN micrographs|tomograms [--hardware "one NVIDIA H200"]
 
-Writes src/deice/pretrained/NAME.safetensors, its weights in float16, and beside it the card NAME.md: recipe, seed, length
-and validation as the run recorded them. What follows "## Figures" on the card is written by hand and kept.
+Writes src/deice/pretrained/NAME.safetensors, its weights in float16, and beside it the card NAME.md: recipe, seed,
+length and validation as the run recorded them. What follows "## Figures" on the card is written by hand and kept.
 """
 
 import argparse
@@ -27,8 +27,8 @@ no model is named (`deice denoise FILES -o DIR`), and calibrates what it says on
 
 ## What it learnt from
 
-Pictures drawn afresh for every step (`src/deice/worlds/drawn/`): {least:g} to {most:g} Å per pixel, many bodies, lenses,
-cameras and kinds of noise, wider than any microscope. This recipe makes it again, with the same seed:
+Windows drawn afresh for every step (`src/deice/worlds/drawn/`): {least:g} to {most:g} Å per pixel, many bodies,
+lenses, cameras and kinds of noise, wider than any microscope. This recipe makes it again, with the same seed:
 
 ```
 deice train --recipe recipes/pretrained_{name}.toml -o run
@@ -52,8 +52,8 @@ deice train --recipe recipes/pretrained_{name}.toml -o run
 ## Limits
 
 - **Extract particles from the raw data**, never from denoised pictures.
-- It has seen no real specimen. Calibration takes back contrast that a picture does not bear out at a frequency; it cannot
-  tell one particle from another. Look at what was removed.
+- It has seen no real specimen. Calibration takes back contrast that a picture does not bear out at a frequency; it
+  cannot tell one particle from another. Look at what was removed.
 - Lone pictures: the noise is told from the upper half of the frequencies. Where a picture was filtered or interpolated
   before, or is binned so far that it has signal everywhere, it is told badly; halves tell it rightly.
 - Who has halves has a better model in minutes: `deice train HALVES -o RUN --from pretrained`.
