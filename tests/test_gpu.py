@@ -181,6 +181,7 @@ def test_files_in_flight_give_the_bits_of_one_after_the_other(dtype, net, tmp_pa
     assert np.abs(exact - tiled).max() < 2e-3 * exact.std()
 
 
+@pytest.mark.filterwarnings("ignore:Setting the dtype:DeprecationWarning")  # of mrcfile, by numpy 2.5
 def test_the_header_of_what_a_gpu_denoised_is_true(tmp_path):
     scenes = files_of(tmp_path, count=2)
     for float16 in (False, True):
