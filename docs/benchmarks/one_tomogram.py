@@ -1,17 +1,18 @@
 """One simulated tomogram from file to denoised file by one command: seconds, memory, and quality beside filters.
 
     python docs/benchmarks/one_tomogram.py -o DIR --method f2fd --size 128 512 512 --minutes 5 --max-memory 8GB
-    python docs/benchmarks/one_tomogram.py -o DIR --size 256 1024 1024 --times 2 --minutes 2 --max-memory 8GB
+    python docs/benchmarks/one_tomogram.py -o DIR --size 256 1024 1024 --minutes 2 --max-memory 8GB
     taskset -c 0,1 python docs/benchmarks/one_tomogram.py -o DIR --size 64 256 256 --device cpu \
         --recipe recipes/tomogram_cpu.toml --filters
 
-The tomogram is drawn by a process of its own (the default cell, voxels of 10 Å), then `deice denoise` runs in this one,
-whose highest anonymous memory and highest GPU memory are sampled. `--times N`: a tomogram of 1/N of the size is drawn
-and repeated N times along each axis, for what is measured of time and memory only. DIR/NAME.json holds the figures.
+The tomogram is drawn by processes of their own (the default cell, voxels of 10 Å; a large one is put together from
+tomograms of 128×256×256, of which there are eight), then `deice denoise` runs in this one, whose highest anonymous
+memory and highest GPU memory are sampled. DIR/NAME.json holds the figures.
 """
 
 import argparse
 import json
+import math
 import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -29,17 +30,37 @@ from deice.bench.tegunov import best_tegunov
 from deice.cli import run as deice
 from deice.devices import choose_device, machine
 from deice.filters.fitted import best_gaussian, radial_wiener
+from deice.image import Geometry
 from deice.io import write
 from deice.worlds import Tomogram, TomogramWorld
 
+PIECE = (128, 256, 256)  # voxels
+DISTINCT = 8  # pieces that are drawn
+Size = tuple[int, int, int]
 
-def draw(folder: Path, size: tuple[int, int, int], times: int, seed: int) -> None:
-    """Write lone.mrc, the reconstruction of all frames, and truth.mrc."""
+
+def piece(size: Size, seed: int, index: int) -> tuple[np.ndarray, np.ndarray]:
+    """Tomogram number `index` of `size`: the reconstruction of all frames, and its truth."""
+    tomogram = Tomogram(TomogramWorld(size=size), seed, index)
+    return tomogram.average(tomogram.halves()).views[0], tomogram.truth
+
+
+def draw(folder: Path, size: Size, seed: int) -> None:
+    """Write lone.mrc, the reconstruction of all frames, and truth.mrc, from pieces side by side."""
+    each = tuple(min(*pair) for pair in zip(size, PIECE, strict=True))
+    if any(whole % part for whole, part in zip(size, each, strict=True)):
+        raise SystemExit(f"--size {size}; expected multiples of {PIECE} where it is larger")
+    counts = [whole // part for whole, part in zip(size, each, strict=True)]
+    several = min(DISTINCT, math.prod(counts))
+    with ProcessPoolExecutor(several, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+        pieces = list(pool.map(piece, [each] * several, [seed] * several, range(several)))
     folder.mkdir(parents=True, exist_ok=True)
-    tomogram = Tomogram(TomogramWorld(size=(size[0] // times, size[1] // times, size[2] // times)), seed)
-    volumes = {"lone": tomogram.average(tomogram.halves()).views[0], "truth": tomogram.truth}
-    for name, volume in volumes.items():
-        write(folder / f"{name}.mrc", np.tile(volume, (times,) * 3), tomogram.geometry, label=name)
+    for name, which in (("lone", 0), ("truth", 1)):
+        volume = np.empty(size, np.float32)
+        for number, place in enumerate(np.ndindex(*counts)):
+            cut = tuple(slice(at * part, (at + 1) * part) for at, part in zip(place, each, strict=True))
+            volume[cut] = pieces[number % several][which]
+        write(folder / f"{name}.mrc", volume, Geometry().with_pixel_size(TomogramWorld().pixel_size), label=name)
 
 
 def judged(answer: torch.Tensor, truth: torch.Tensor) -> dict[str, float]:
@@ -83,8 +104,11 @@ def command(given: argparse.Namespace, device: torch.device) -> list[str]:
 def measured(given: argparse.Namespace) -> dict[str, Any]:
     """Everything that is kept of one run."""
     if not (given.out / "truth.mrc").exists():
-        with ProcessPoolExecutor(1, get_context("spawn")) as process:
-            process.submit(draw, given.out, tuple(given.size), given.times, given.seed).result()
+        drawing = get_context("spawn").Process(target=draw, args=(given.out, tuple(given.size), given.seed))
+        drawing.start()
+        drawing.join()
+        if drawing.exitcode:
+            raise SystemExit(drawing.exitcode)
     device, begun = choose_device(given.device), time.perf_counter()
     with metered(torch.device("cpu")) as memory, metered(device) as cost:
         code = deice(command(given, device))
@@ -94,7 +118,7 @@ def measured(given: argparse.Namespace) -> dict[str, Any]:
     run = given.out / given.name / "runs" / "lone"
     curve = validations(run)
     found: dict[str, Any] = {
-        "method": given.method, "size": given.size, "repeated": given.times, "machine": machine(),
+        "method": given.method, "size": given.size, "machine": machine(),
         "seconds": seconds, "training_seconds": curve[-1][0], "ram_gb": memory.bytes / GIGABYTE,
         "gpu_gb": cost.bytes / GIGABYTE if device.type == "cuda" else None,
         "gpu_reserved_gb": torch.cuda.max_memory_reserved(device) / GIGABYTE if device.type == "cuda" else None,
@@ -122,7 +146,6 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--method", default="recorrupted", help="a scheme that is trained on the very tomogram")
     parser.add_argument("--recipe", type=Path)
     parser.add_argument("--size", type=int, nargs=3, default=(128, 512, 512))
-    parser.add_argument("--times", type=int, default=1)
     parser.add_argument("--filters", action="store_true", help="filters at their best beside")
     parser.add_argument("--minutes", type=float)
     parser.add_argument("--max-memory")

@@ -5,8 +5,11 @@ import json
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 import torch
+
+from deice import read
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "benchmarks"
 
@@ -63,10 +66,22 @@ def test_a_folder_without_them_is_said(tmp_path: Path) -> None:
 def test_one_tomogram_is_timed_and_judged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe = tmp_path / "small.toml"
     recipe.write_text('[data]\naxes = "zyx"\nwindow = [16]\n[net]\nname = "unet"\nsize = 4\ndepth = 1\n')
-    script("one_tomogram").main(["-o", str(tmp_path / "out"), "--size", "32", "48", "48", "--times", "2", "--minutes",
-                                 "0.03", "--recipe", str(recipe), "--device", "cpu"])
+    script("one_tomogram").main(["-o", str(tmp_path / "out"), "--size", "32", "48", "48", "--minutes", "0.03",
+                                 "--recipe", str(recipe), "--device", "cpu"])
     found = json.loads((tmp_path / "out" / "denoised.json").read_text())
     assert found["quality"].keys() == {"raw", "denoised"}
     assert 0.1 < found["ram_gb"] < 4
     assert found["validations"]
     assert "| 32×48×48 | recorrupted |" in capsys.readouterr().out
+
+
+def test_a_large_one_is_put_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = script("one_tomogram")
+    monkeypatch.setattr(one, "PIECE", (16, 24, 24))
+    monkeypatch.setattr(one, "DISTINCT", 1)
+    one.draw(tmp_path, (16, 48, 24), 0)
+    volume = read(tmp_path / "lone.mrc", "zyx").views[0]
+    assert volume.shape == (16, 48, 24)
+    assert np.array_equal(volume[:, :24], volume[:, 24:])
+    with pytest.raises(SystemExit, match="expected multiples"):
+        one.draw(tmp_path, (16, 50, 24), 0)

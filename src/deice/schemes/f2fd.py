@@ -88,18 +88,19 @@ class F2Fd:
         self, views: Tensor, epoch: int, generator: torch.Generator, net: Callable[[Tensor], Tensor] | None
     ) -> Iterator[Tensor]:
         """Samples (*space) of the mean of `views` (v, *space), without end."""
-        volume = views.mean(0)
-        spectrum = half_transform(volume, volume.ndim)
+        space, device = views.shape[1:], views.device
+        spectrum = half_transform(views.mean(0), len(space))
+        del views  # a large volume has its transform, and no room beside it
         while True:
-            yield from_half_transform(spectrum * self._factors(volume.shape, generator, views.device), volume.shape)
+            factors = self._factors(space, generator, device)
+            yield from_half_transform(spectrum * factors, space)
 
     def _factors(self, space: torch.Size, generator: torch.Generator, device: torch.device) -> Tensor:
-        """What each coefficient of the half transform is multiplied by: 1, 0 or -1."""
-        blocks = conjugate_draws(space, generator, device, self.volumetric_scale_factor)[0]
-        factors = (blocks >= self.Vmask_pct).float()
-        factors[self._ball(space, generator, device)] = 1
+        """What each coefficient of the half transform is multiplied by: 1, 0 or -1, int8."""
+        kept = conjugate_draws(space, generator, device, self.volumetric_scale_factor)[0] >= self.Vmask_pct
+        kept |= self._ball(space, generator, device)
         inverted = conjugate_draws(space, generator, device)[0] < self.p
-        return torch.where(inverted, -factors, factors)
+        return inverted.char().mul_(-2).add_(1).mul_(kept)
 
     def _ball(self, space: torch.Size, generator: torch.Generator, device: torch.device) -> Tensor:
         """The low frequencies that a sample keeps: (*half space) bool."""

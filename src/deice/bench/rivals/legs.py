@@ -175,10 +175,20 @@ def _begin(cores: int, begun: Any, gpus: int) -> None:
 
 def _draw_scenes(pool: Executor, scenes: Scenes, leg: Leg) -> None:
     missing = scenes.missing()
-    for drawn in [pool.submit(scenes.draw, *one) for one in missing]:
+    for drawn in [pool.submit(_draw_scene, scenes, *one) for one in missing]:
         drawn.result()
     if missing:
         log.info("%.0f s: %d tomograms drawn", leg.seconds(), len(missing))
+
+
+def _draw_scene(scenes: Scenes, index: int, level: float) -> None:
+    """Draw one scene by one core: more of them wait for each other longer than they help."""
+    cores = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        scenes.draw(index, level)
+    finally:
+        torch.set_num_threads(cores)
 
 
 def _work(pool: Executor, leg: Leg) -> Iterator[Row]:
