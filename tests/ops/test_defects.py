@@ -79,7 +79,7 @@ def test_what_is_not_finite_or_known_is_a_defect():
 def test_draws_come_from_good_pixels_nearby_and_fill_the_middle_of_a_dead_block():
     defects = np.zeros((64, 64), bool)
     defects[20:41, 20:41] = defects[0, 0] = defects[63, 10] = True
-    sources = draw_sources(defects, np.random.default_rng(0))
+    sources = draw_sources(defects, np.flatnonzero(defects), np.random.default_rng(0))
     assert not defects.flat[sources].any()
     (y, x), (y0, x0) = np.unravel_index(sources, defects.shape), np.nonzero(defects)
     far = np.maximum(abs(y - y0), abs(x - x0))
@@ -92,7 +92,7 @@ def test_draws_spread_over_the_whole_neighbourhood():
     defects = np.zeros((9, 9), bool)
     defects[4, 4] = True
     generator = np.random.default_rng(0)
-    drawn = np.bincount([draw_sources(defects, generator)[0] for _ in range(4800)], minlength=81).reshape(9, 9)
+    drawn = np.bincount([draw_sources(defects, np.flatnonzero(defects), generator)[0] for _ in range(4800)], minlength=81).reshape(9, 9)
     assert drawn[4, 4] == 0
     around = np.delete(drawn[2:7, 2:7].ravel(), 12)
     assert around.min() > 140

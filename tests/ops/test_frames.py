@@ -1,6 +1,6 @@
 import numpy as np
 
-from deice.ops.frames import block_mean, box_mean, corrected
+from deice.ops.frames import BAND, block_mean, box_mean, corrected, in_bands
 
 
 def test_frames_come_in_order_multiplied_by_the_gain_and_as_float32():
@@ -32,3 +32,23 @@ def test_block_means_leave_the_remainder_out():
     expected = [[image[:2, :2].mean(), image[:2, 2:4].mean(), image[:2, 4:6].mean()]]
     np.testing.assert_allclose(block_mean(image, 2)[:1], expected)
     assert block_mean(image, 2).shape == (2, 3)
+
+
+def test_box_means_of_tall_pictures_have_no_seams_and_values_count_as_within_limits():
+    image = np.random.default_rng(0).normal(7000, 9, (700, 900)).astype(np.float32)  # several bands
+    padded, ones = np.pad(image.astype(np.float64), 7), np.pad(np.ones(image.shape), 7)
+    windows = [np.lib.stride_tricks.sliding_window_view(one, (15, 15)).sum((2, 3)) for one in (padded, ones)]
+    np.testing.assert_allclose(box_mean(image, 7), windows[0] / windows[1], rtol=3e-7)
+    image[300, 400] = 1e9
+    assert box_mean(image, 7, (6900.0, 7100.0)).max() < 7010
+
+
+def test_bands_cover_every_row_once():
+    rows = np.zeros(1001, int)
+
+    def count(band: slice) -> None:
+        rows[band] += 1
+        assert band.start % 16 == 0
+
+    in_bands(count, (1001, BAND // 40), multiple=16)
+    assert (rows == 1).all()

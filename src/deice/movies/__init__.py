@@ -8,6 +8,7 @@ import difflib
 import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from deice.errors import BatchFailure, FileFault, RecipeFault, UserError
 from deice.image import Image
 from deice.io.gain import turn
 from deice.io.stored import Frames
-from deice.movies.halves import Halves, split_movie
+from deice.movies.halves import Halves, split_movie, write_halves
 from deice.movies.pattern import estimate_gain
 from deice.scenes import expand, stem
 
@@ -115,18 +116,16 @@ def split_files(paths: Sequence[Path], out: Path | str, how: Splitting) -> Itera
     finished = {path for path, outputs in jobs.items() if not how.overwrite and all(map(_complete, outputs))}
     if how.estimate_gain and len(finished) < len(jobs):
         how = _with_estimated_gain(paths, out, how)
-    for path, outputs in jobs.items():
-        if path in finished:
-            yield Outcome(path, outputs, skipped=True)
-            continue
-        try:
-            movie = _open(path, how)
-            halves = split_movie(movie, _gain_of(movie, how), how.align, how.seed, str(path))
-            _write(halves, outputs, how)
-        except UserError as error:
-            yield Outcome(path, outputs, failure=error)
-        else:
-            yield Outcome(path, outputs, figures=halves.figures)
+    # the averages of one movie are written while the next one is read
+    with ThreadPoolExecutor(1) as writing:
+        last: Future[Outcome] | None = None
+        for path, outputs in jobs.items():
+            made = None if path in finished else _halves_of(path, how)
+            if last is not None:
+                yield last.result()
+            last = writing.submit(_outcome, path, outputs, made, how.float16)
+        if last is not None:
+            yield last.result()
 
 
 def raise_failures(outcomes: Sequence[Outcome]) -> None:
@@ -238,13 +237,27 @@ def _with_estimated_gain(paths: Iterable[Path], out: Path, how: Splitting) -> Sp
     return replace(how, gain=place, gain_rotation=0, gain_flip=0)
 
 
-def _write(halves: Halves, outputs: tuple[Path, Path, Path], how: Splitting) -> None:
-    for path, average, kind in (
-        (outputs[0], halves.even, f"mean of {halves.counts[0]} even frames"),
-        (outputs[1], halves.odd, f"mean of {halves.counts[1]} odd frames"),
-        (outputs[2], halves.full, f"mean of {sum(halves.counts)} frames"),
-    ):
-        io.write(path, average, halves.geometry, how.float16, label=f"split: {kind}")
+def _halves_of(path: Path, how: Splitting) -> Halves | UserError:
+    try:
+        movie = _open(path, how)
+        return split_movie(movie, _gain_of(movie, how), how.align, how.seed, str(path))
+    except UserError as error:
+        return error
+
+
+def _outcome(
+    path: Path, outputs: tuple[Path, Path, Path], made: Halves | UserError | None, float16: bool
+) -> Outcome:
+    """What became of a movie, its averages on the disk; `made` is None where they were there before."""
+    if made is None:
+        return Outcome(path, outputs, skipped=True)
+    try:
+        if isinstance(made, UserError):
+            raise made
+        write_halves(made, outputs, float16)
+    except UserError as error:
+        return Outcome(path, outputs, failure=error)
+    return Outcome(path, outputs, figures=made.figures)
 
 
 def _written_halves(outcome: Outcome) -> Image:

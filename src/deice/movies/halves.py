@@ -2,6 +2,7 @@
 
 import logging
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ import numpy as np
 
 from deice.errors import UserError
 from deice.image import Geometry, Image
+from deice.io.mrc_writing import write_mrc
+from deice.movies.sums import half_sums
 from deice.ops.defects import draw_sources, find_defects
 from deice.ops.drift import ShiftedSum, find_drift
 from deice.ops.frames import block_mean, corrected
@@ -74,7 +77,7 @@ def split_movie(movie: Image, gain: np.ndarray | None, align: bool, seed: int, n
         raise UserError(f"{name}: {count} frame of {size} pixels; expected a movie of at least 2 frames: a micrograph "
                         "has no halves, denoise it as it is")  # fmt: skip
     counts = ((count + 1) // 2, count // 2)
-    even, odd = frame_sums(movie.views, gain)
+    even, odd = half_sums(movie.views, gain)
     if even.min() == even.max() and odd.min() == odd.max():
         raise UserError(f"{name}: every pixel holds {even.flat[0] / counts[0]:.6g}; expected frames of counts: "
                         "copy the movie again, or check the gain")  # fmt: skip
@@ -95,13 +98,19 @@ def split_movie(movie: Image, gain: np.ndarray | None, align: bool, seed: int, n
     return Halves(even, odd, counts, movie.geometry, int(defects.sum()), shifts, error)
 
 
-def frame_sums(frames: Any, gain: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """Sums of the even and of the odd frames of `frames` (t, y, x) times `gain`: two float32 (y, x)."""
-    even, odd = np.zeros(frames.shape[1:], np.float32), np.zeros(frames.shape[1:], np.float32)
-    for number, frame in enumerate(corrected(frames, gain)):
-        half = odd if number % 2 else even
-        half += frame
-    return even, odd
+def write_halves(halves: Halves, outputs: tuple[Path, Path, Path], float16: bool) -> None:
+    """Write the even, the odd and the full average as MRC, two at a time; FileFault where one cannot be written."""
+    kinds = [f"{count} {kind} frames" for count, kind in zip(halves.counts, ("even", "odd"))]
+    kinds.append(f"{sum(halves.counts)} frames")
+
+    def write(number: int) -> None:
+        average = (halves.even, halves.odd)[number] if number < 2 else halves.full
+        with np.errstate(over="ignore"):  # what float16 cannot hold is found by the statistics
+            pixels = average.astype(np.float16) if float16 else average
+        write_mrc(outputs[number], pixels, halves.geometry, f"split: mean of {kinds[number]}")
+
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(write, range(3)))
 
 
 class _Repair:
@@ -113,7 +122,7 @@ class _Repair:
 
     def sources(self, number: int) -> np.ndarray:
         """Where the values of the defects of frame `number` are taken from: flat indices."""
-        return draw_sources(self.defects, np.random.default_rng([*self.seed, number]))
+        return draw_sources(self.defects, self.places, np.random.default_rng([*self.seed, number]))
 
     def frame(self, frame: np.ndarray, number: int) -> np.ndarray:
         """`frame` with its defects replaced, in place."""
@@ -123,11 +132,15 @@ class _Repair:
 
     def sums(self, even: np.ndarray, odd: np.ndarray, frames: Any, gain: np.ndarray | None) -> None:
         """Replace the defects of the sums, in place, by sums of draws from single frames."""
-        drawn = np.zeros((2, self.places.size))
-        for number in range(frames.shape[0]):
-            y, x = np.unravel_index(self.sources(number), self.defects.shape)
-            drawn[number % 2] += np.asarray(frames[number])[y, x] * (1 if gain is None else gain[y, x])
-        even.reshape(-1)[self.places], odd.reshape(-1)[self.places] = drawn
+        def draw(first: int) -> np.ndarray:
+            drawn = np.zeros(self.places.size)
+            for number in range(first, frames.shape[0], 2):
+                y, x = np.divmod(self.sources(number), self.defects.shape[1])
+                drawn += np.asarray(frames[number])[y, x] * (1 if gain is None else gain[y, x])
+            return drawn
+
+        with ThreadPoolExecutor(2) as threads:
+            even.reshape(-1)[self.places], odd.reshape(-1)[self.places] = threads.map(draw, (0, 1))
 
 
 def _drift(frames: Any, gain: np.ndarray | None, repair: _Repair, name: str) -> tuple[np.ndarray, float | None]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from deice.errors import UserError
 from deice.image import Image
-from deice.movies.halves import frame_sums
+from deice.movies.sums import half_sums
 from deice.ops.defects import find_defects
 from deice.ops.frames import box_mean
 
@@ -101,7 +101,7 @@ def estimate_gain(
         if count < 2 or (total.sum is not None and total.sum.shape != movie.space):
             continue
         gain = gain_of(movie)
-        even, odd = frame_sums(movie.views, gain)
+        even, odd = half_sums(movie.views, gain)
         defects = find_defects(even, odd, ((count + 1) // 2, count // 2), None if gain is None else gain <= 0)
         even += odd
         del odd

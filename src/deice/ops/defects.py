@@ -9,12 +9,14 @@ from itertools import product
 
 import numpy as np
 
-from deice.ops.frames import block_mean, box_mean
+from deice.ops.frames import block_mean, box_mean, in_bands
 
 OUTLIER = 5.0  # units of noise from the neighbours' median: 6e-7 of the pixels of a normal distribution
 CANDIDATE = 3.5  # units of noise from the local mean: only these are compared with their neighbours
 LINE = 3.0  # units of one pixel's noise by which a line's median must exceed the lines on both sides
 LINE_SEGMENT = 64  # pixels: a line may be broken over a part of its length
+SUSPECT, SUSPECTS = 1.5, 0.3  # units of noise from the local mean; share of such pixels in a segment worth its medians
+SAMPLED = 4  # every so many rows and columns: medians over a whole picture would cost more than all the rest
 LOCAL = 7  # radius in pixels of the local mean
 NOISE_BLOCK = 16  # pixels: blocks in which the noise is compared with the signal
 CLIP = 10.0  # units of noise: how far one pixel may pull the local mean
@@ -38,30 +40,33 @@ def find_defects(even: np.ndarray, odd: np.ndarray, counts: tuple[int, int], kno
     level = _counting_level(even, odd, counts, defects)
     if level is None:
         return defects
-    typical = np.median(level[~defects])
+    typical = _median(level, defects)
     level[defects] = typical
-    spread = max(1.0, _robust_spread(level[::4, ::4]))
-    centre = box_mean(np.clip(level, typical - CLIP * spread, typical + CLIP * spread), LOCAL)
-    residual = level - centre
-    spread = max(1.0, _robust_spread(residual[::2, ::2]))
-    candidates = np.flatnonzero(np.abs(residual) > CANDIDATE * spread)
-    del centre, residual
-    for first in range(0, candidates.size, CHUNK):
-        some = candidates[first : first + CHUNK]
-        defects.reshape(-1)[some[_stands_out(level, some, spread)]] = True
-    defects |= _broken_rows(level, spread)
-    defects |= _broken_rows(level.T, spread).T
+    reach = CLIP * max(1.0, _robust_spread(level[::SAMPLED, ::SAMPLED]))
+    residual = box_mean(level, LOCAL, (typical - reach, typical + reach))
+    in_bands(lambda rows: np.subtract(level[rows], residual[rows], out=residual[rows]), level.shape)
+    spread = max(1.0, _robust_spread(residual[::SAMPLED, ::SAMPLED]))
+
+    def mark_points(rows: slice) -> None:
+        candidates = np.flatnonzero(np.abs(residual[rows]) > CANDIDATE * spread) + rows.start * level.shape[1]
+        for first in range(0, candidates.size, CHUNK):
+            some = candidates[first : first + CHUNK]
+            defects.reshape(-1)[some[_stands_out(level, some, spread)]] = True
+
+    in_bands(mark_points, level.shape)
+    defects |= _broken_rows(level, residual, spread)
+    defects |= _broken_rows(level.T, residual.T, spread).T
     return defects
 
 
-def draw_sources(defects: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """For each pixel of `defects` (y, x), in flat order, the flat index of a good pixel drawn from its neighbourhood.
+def draw_sources(defects: np.ndarray, places: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """For each of `places`, the flat indices of `defects` (y, x), that of a good pixel drawn from its neighbourhood.
 
     Uniform over the good pixels of the 5×5 window around it; where tries fail the window doubles, so that the middle
     of a dead block is filled too. Drawn anew for each frame, a replaced pixel has its neighbours' mean and the
     noise of a single pixel, independent from frame to frame. At least one good pixel is expected.
     """
-    y, x = np.nonzero(defects)
+    y, x = np.divmod(places, defects.shape[1])
     sources = np.empty(y.size, np.int64)
     waiting, radius = np.arange(y.size), 2
     while waiting.size:
@@ -84,24 +89,51 @@ def _counting_level(
 
     Marks sums that are not finite in `defects`.
     """
-    with np.errstate(invalid="ignore"):  # infinities
-        total = even + odd
-        difference = even * np.float32(1 / counts[0]) - odd * np.float32(1 / counts[1])
-    defects |= ~np.isfinite(total)
-    total[defects] = np.median(total[~defects]) if not defects.all() else 0
-    difference[defects] = 0
-    np.square(difference, out=difference)
+    total, grid = np.empty_like(even), tuple(size // NOISE_BLOCK for size in even.shape)
+    noise, signal = np.empty(grid, np.float32), np.empty(grid, np.float32)
+
+    def add(rows: slice) -> None:
+        with np.errstate(invalid="ignore"):  # infinities
+            np.add(even[rows], odd[rows], out=total[rows])
+        defects[rows] |= ~np.isfinite(total[rows])
+
+    in_bands(add, even.shape)
+    fill = _median(total, defects)
+
+    def measure(rows: slice) -> None:
+        bad = defects[rows]
+        with np.errstate(invalid="ignore"):
+            difference = even[rows] * np.float32(1 / counts[0]) - odd[rows] * np.float32(1 / counts[1])
+        total[rows][bad], difference[bad] = fill, 0
+        blocks = slice(rows.start // NOISE_BLOCK, rows.stop // NOISE_BLOCK)
+        noise[blocks] = block_mean(np.square(difference, out=difference), NOISE_BLOCK)
+        signal[blocks] = block_mean(total[rows], NOISE_BLOCK)
+
+    in_bands(measure, even.shape, NOISE_BLOCK)
     # the sum of all frames has even·odd times the variance of the difference between the halves' means
-    noise = block_mean(difference, NOISE_BLOCK) * np.float32(counts[0] * counts[1])
-    del difference
+    noise *= np.float32(counts[0] * counts[1])
     variance = float(np.median(noise)) if noise.size else 0.0
     if not variance > 0:
         return None
-    signal = block_mean(total, NOISE_BLOCK)
     if np.median(signal) <= 0:  # the mean was subtracted: no counts to speak of
-        return total / np.float32(np.sqrt(variance))
+        return np.divide(total, np.float32(np.sqrt(variance)), out=total)
     unit = float(np.median(noise / np.maximum(signal, np.finfo(np.float32).tiny)))
-    return 2 * np.sqrt(np.maximum(total * np.float32(1 / unit), 0) + np.float32(3 / 8))
+
+    def transform(rows: slice) -> None:
+        counted = np.maximum(total[rows] * np.float32(1 / unit), 0) + np.float32(3 / 8)
+        np.multiply(np.sqrt(counted, out=counted), 2, out=total[rows])
+
+    in_bands(transform, even.shape)
+    return total
+
+
+def _median(values: np.ndarray, left_out: np.ndarray) -> float:
+    """The median of a sample of `values` (y, x) without those `left_out`; of all where that has none; 0 of none."""
+    for step in (SAMPLED, 1):
+        kept = values[::step, ::step][~left_out[::step, ::step]]
+        if kept.size:
+            return float(np.median(kept))
+    return 0.0
 
 
 def _stands_out(level: np.ndarray, pixels: np.ndarray, spread: float) -> np.ndarray:
@@ -114,23 +146,28 @@ def _stands_out(level: np.ndarray, pixels: np.ndarray, spread: float) -> np.ndar
     return np.abs(level[y, x] - median) > OUTLIER * np.maximum(local, spread)
 
 
-def _broken_rows(level: np.ndarray, spread: float) -> np.ndarray:
+def _broken_rows(level: np.ndarray, residual: np.ndarray, spread: float) -> np.ndarray:
     """Segments of rows above, or below, the rows on both of their sides: bool (y, x).
 
-    Both sides, so that a straight edge of the scene along the line is none.
+    Both sides, so that a straight edge of the scene along the line is none. A segment's medians are only taken where
+    many of its pixels differ from the local mean, of which `residual` is what is left.
     """
     broken = np.zeros(level.shape, bool)
     if min(level.shape) < LINE_SEGMENT // 4:  # too few pixels for a line's median to mean anything
         return broken
-    rows = np.arange(level.shape[0])
     for first in range(0, max(level.shape[1] - LINE_SEGMENT // 2, 1), LINE_SEGMENT):
         last = first + LINE_SEGMENT if level.shape[1] - first - LINE_SEGMENT > LINE_SEGMENT // 2 else level.shape[1]
-        median = np.median(level[:, first:last], axis=1)
-        two, three = ([median[_mirrored(rows + way * far, rows.size)] for way in (-1, 1)] for far in (2, 3))
-        before, after = ((near + far) / 2 for near, far in zip(two, three, strict=True))
-        hot = median - np.maximum(before, after) > LINE * spread
-        dead = np.minimum(before, after) - median > LINE * spread
-        broken[hot | dead, first:last] = True
+        far = residual[:, first:last]
+        many = SUSPECTS * (last - first)
+        suspects = np.flatnonzero(((far > SUSPECT * spread).sum(1) > many) | ((far < -SUSPECT * spread).sum(1) > many))
+        if not suspects.size:
+            continue
+        medians = {way: np.median(level[_mirrored(suspects + way, level.shape[0]), first:last], axis=1)
+                   for way in (-3, -2, 0, 2, 3)}
+        before, after = ((medians[2 * way] + medians[3 * way]) / 2 for way in (-1, 1))
+        hot = medians[0] - np.maximum(before, after) > LINE * spread
+        dead = np.minimum(before, after) - medians[0] > LINE * spread
+        broken[suspects[hot | dead], first:last] = True
     return broken
 
 

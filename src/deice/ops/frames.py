@@ -1,15 +1,17 @@
-"""Frames of a movie as they come from a camera: read ahead, gain-corrected, summed. numpy, one frame at a time.
+"""Frames of a movie as they come from a camera: read ahead, gain-corrected; means of windows and blocks of a picture.
 
 numpy and not torch: a frame is touched once, and importing torch would cost more memory than two frames of 4096².
 """
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
-MEAN_STRIP = 256  # rows or columns whose float64 sums are held at once by `box_mean`
+BAND = 1 << 18  # pixels of a band of rows: what is made of them stays in the processor's cache
+MOST_THREADS = 4
 
 
 def corrected(frames: Any, gain: np.ndarray | None) -> Iterator[np.ndarray]:
@@ -34,28 +36,59 @@ def corrected_frame(frames: Any, number: int, gain: np.ndarray | None) -> np.nda
     return np.multiply(raw, gain, dtype=np.float32, casting="unsafe")
 
 
-def box_mean(image: np.ndarray, radius: int) -> np.ndarray:
+def in_bands(work: Callable[[slice], object], shape: tuple[int, ...], multiple: int = 1) -> None:
+    """`work` on bands of rows that cover a picture of `shape` (y, x), several at a time, each in a thread.
+
+    multiple: of the rows of every band but the last.
+    """
+    rows = max(1, BAND // shape[1] // multiple) * multiple
+    bands = [slice(first, min(first + rows, shape[0])) for first in range(0, shape[0], rows)]
+    with ThreadPoolExecutor(min(MOST_THREADS, len(os.sched_getaffinity(0)))) as threads:
+        list(threads.map(work, bands))
+
+
+def box_mean(image: np.ndarray, radius: int, limits: tuple[float, float] = (-np.inf, np.inf)) -> np.ndarray:
     """Mean of the (2·radius + 1)² window around each pixel of `image` (y, x), of its part inside at the borders.
 
-    Finite values are expected. Running sums are float64, a strip of rows or columns at a time.
+    Finite values are expected, and counted as within `limits`. float32: each sum is of one window's values alone.
     """
     smooth = np.empty_like(image, dtype=np.float32)
-    for first in range(0, image.shape[0], MEAN_STRIP):
-        rows = slice(first, first + MEAN_STRIP)
-        smooth[rows] = _running_mean(image[rows], radius)
-    for first in range(0, image.shape[1], MEAN_STRIP):
-        columns = slice(first, first + MEAN_STRIP)
-        smooth[:, columns] = _running_mean(np.ascontiguousarray(smooth[:, columns].T), radius).T
+    inside = [_window_sums(np.ones((1, size), np.float32), radius)[0] for size in image.shape]
+
+    def work(rows: slice) -> None:
+        above, below = min(radius, rows.start), min(radius, image.shape[0] - rows.stop)
+        part = np.clip(image[rows.start - above : rows.stop + below], *limits, dtype=np.float32)
+        part = np.pad(part, ((radius - above, radius - below), (0, 0)))
+        sums = _sums(part, 2 * radius + 1, 0)
+        smooth[rows] = _window_sums(sums, radius) / inside[1] / inside[0][rows, None]
+
+    in_bands(work, image.shape)
     return smooth
 
 
-def _running_mean(strip: np.ndarray, radius: int) -> np.ndarray:
-    length = strip.shape[1]
-    sums = np.zeros((strip.shape[0], length + 1))
-    np.cumsum(strip, axis=1, dtype=np.float64, out=sums[:, 1:])
-    low = np.maximum(np.arange(length) - radius, 0)
-    high = np.minimum(np.arange(length) + radius + 1, length)
-    return (sums[:, high] - sums[:, low]) / (high - low)
+def _window_sums(rows: np.ndarray, radius: int) -> np.ndarray:
+    """Sums of the 2·radius + 1 values around each of `rows` (y, x) along x, nothing beyond the ends."""
+    return _sums(np.pad(rows, ((0, 0), (radius, radius))), 2 * radius + 1, 1)
+
+
+def _sums(values: np.ndarray, width: int, axis: int) -> np.ndarray:
+    """Sums of each `width` values in a row along `axis`, put together from sums of 1, 2, 4, 8 … values."""
+    length = values.shape[axis] - width + 1
+
+    def cut(first: int, size: int) -> np.ndarray:
+        return values[first : first + size] if axis == 0 else values[:, first : first + size]
+
+    total = np.zeros_like(cut(0, length))
+    at, span = 0, 1
+    while True:
+        if width & span:
+            total += cut(at, length)
+            at += span
+        if at == width:
+            return total
+        size = values.shape[axis] - span
+        values = cut(0, size) + cut(span, size)
+        span *= 2
 
 
 def block_mean(image: np.ndarray, size: int) -> np.ndarray:

@@ -19,7 +19,7 @@ MULTIPLIED = {"cuda": 8192, "cpu": 1024}  # rows of the square matrices that fin
 @dataclass(frozen=True)
 class Timed:
     """Median milliseconds of a call, distance between the quartiles, seconds before the first call at that pace, and
-    the highest bytes: that PyTorch held on a GPU, that the process holds after it on the CPU.
+    the highest bytes: that PyTorch took of a GPU, that the process holds after it on the CPU.
     """
 
     ms: float
@@ -41,7 +41,7 @@ def timed(call: Call, device: torch.device, calls: int, warm_up: int = WARM_UP) 
     warmed = time.perf_counter() - begun
     took = _by_events(call, device, calls) if on_gpu else [_seconds(call, number) * 1e3 for number in range(calls)]
     low, middle, high = quantiles(took, n=4) if calls > 1 else (took[0],) * 3
-    held = torch.cuda.max_memory_allocated(device) if on_gpu else anonymous_memory()
+    held = torch.cuda.max_memory_reserved(device) if on_gpu else anonymous_memory()
     return Timed(median(took), high - low, max(0.0, warmed - warm_up * middle / 1e3), held, calls)
 
 

@@ -15,7 +15,7 @@ from deice.bench.speed.clock import Call, Timed, ceilings, timed
 from deice.bench.speed.paths import (
     BASELINES,
     CHANNELS_LAST,
-    COMPILED,
+    COMPILERS,
     DEFAULT,
     OURS,
     OURS_AS_TRAINED,
@@ -65,7 +65,7 @@ def measure(operation: Operation, device: torch.device, calls: int, compiled: bo
         return answer
     plain = errors_of(operation, weights, right, CHANNELS_LAST)
     answer.facts |= {"errors": vars(errors), "errors_of_pytorch_bf16": vars(plain)} | ceilings(device)
-    makers = {name: make for name, make in BASELINES.items() if compiled or name != COMPILED} | {OURS: ours}
+    makers = {name: make for name, make in BASELINES.items() if compiled or name not in COMPILERS} | {OURS: ours}
     if operation.training:
         makers[OURS_AS_TRAINED] = partial(ours, as_trained=True)
     inputs = inputs_of(operation.shape, device, SETS, seed)

@@ -4,6 +4,7 @@ An operation is the inference of a net, or one step of its training (answer, mea
 path is given the same fp32 pictures and gives fp32 answers.
 """
 
+import warnings
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -22,7 +23,8 @@ from deice.settings import Data, Training
 
 Weights = dict[str, Tensor]
 OURS, OURS_AS_TRAINED = "ours", "ours, as deice train runs it"
-DEFAULT, CHANNELS_LAST, COMPILED = "PyTorch as it is", "bf16, channels last", "bf16, channels last, max-autotune"
+DEFAULT, CHANNELS_LAST = "PyTorch as it is", "bf16, channels last"
+COMPILED, AUTOTUNED = "bf16, channels last, torch.compile", "bf16, channels last, max-autotune"
 
 
 @dataclass(frozen=True)
@@ -109,15 +111,25 @@ def channels_last(operation: Operation, weights: Weights, device: torch.device) 
     return _plain(module, module, operation, torch.bfloat16, device)
 
 
+def compiled(operation: Operation, weights: Weights, device: torch.device, mode: str | None = None) -> Running:
+    """The same through torch.compile."""
+    from torch._inductor import config
+
+    config.autotune_num_choices_displayed = 0  # it would fill the screen
+    running = channels_last(operation, weights, device)
+    called = torch.compile(running.module, mode=mode, dynamic=False)
+    return _plain(running.module, called, operation, torch.bfloat16, device)
+
+
 def max_autotune(operation: Operation, weights: Weights, device: torch.device) -> Running:
     """The same through torch.compile at its most thorough, CUDA graphs included."""
-    running = channels_last(operation, weights, device)
-    compiled = torch.compile(running.module, mode="max-autotune", dynamic=False)
-    return _plain(running.module, compiled, operation, torch.bfloat16, device)
+    return compiled(operation, weights, device, "max-autotune")
 
 
 BASELINES: dict[str, Callable[[Operation, Weights, torch.device], Running]] = {
-    DEFAULT: default_pytorch, CHANNELS_LAST: channels_last, COMPILED: max_autotune}
+    DEFAULT: default_pytorch, CHANNELS_LAST: channels_last, COMPILED: compiled, AUTOTUNED: max_autotune}
+
+COMPILERS = COMPILED, AUTOTUNED
 
 
 def _plain(
@@ -128,8 +140,9 @@ def _plain(
 
     @torch.no_grad()
     def answer(picture: Tensor) -> Tensor:
-        with autocast(device, precision):
-            return called(picture.contiguous(memory_format=layout)).float()
+        own = torch.float32 if operation.training else precision  # of the weights
+        with autocast(device, precision if operation.training else torch.float32):
+            return called(picture.to(own).contiguous(memory_format=layout)).float()
 
     def step(picture: Tensor, target: Tensor) -> object:
         optimiser.zero_grad(set_to_none=True)
@@ -149,11 +162,13 @@ def as_run(name: str) -> Generator[None]:
 
     Nothing compiled is taken from an earlier run, so that start-up is what it is.
     """
-    benchmark, cached = torch.backends.cudnn.benchmark, torch.compiler.config.force_disable_caches
+    benchmark, caches = torch.backends.cudnn.benchmark, torch.compiler.config.force_disable_caches
     torch.compiler.reset()
-    torch.backends.cudnn.benchmark = name in (CHANNELS_LAST, COMPILED)
+    torch.backends.cudnn.benchmark = name in (CHANNELS_LAST, COMPILED, AUTOTUNED)
     torch.compiler.config.force_disable_caches = True
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what the compiler says of its own choices
+            yield
     finally:
-        torch.backends.cudnn.benchmark, torch.compiler.config.force_disable_caches = benchmark, cached
+        torch.backends.cudnn.benchmark, torch.compiler.config.force_disable_caches = benchmark, caches

@@ -1,0 +1,48 @@
+"""Sums of frames: exact for integers, in order for other numbers, with room for every count."""
+
+import numpy as np
+import pytest
+
+from deice.io.stored import Frames
+from deice.movies.sums import half_sums
+
+
+@pytest.mark.parametrize("dtype", ["i1", "u1", "<i2", ">i2", "<u2", "<i4", "<f2", "<f4", ">f4", "<f8"])
+def test_each_half_is_the_sum_of_its_frames(dtype):
+    frames = np.random.default_rng(0).integers(0 if "u" in dtype else -90, 90, (11, 9, 13)).astype(dtype)
+    even, odd = half_sums(frames, None)
+    assert even.dtype == np.float32
+    np.testing.assert_array_equal(even, frames[0::2].astype(np.float64).sum(0))
+    np.testing.assert_array_equal(odd, frames[1::2].astype(np.float64).sum(0))
+
+
+@pytest.mark.parametrize(("dtype", "value"), [(np.int8, -128), (np.uint8, 255), (np.int16, -32768), (np.uint16, 65535)])
+def test_no_number_of_frames_overflows(dtype, value):
+    """So many fractions that an integer of twice the bytes could not hold their sum."""
+    frames = Frames((700, 3, 5), np.dtype(dtype), lambda number: np.full((3, 5), value, dtype))
+    for half in half_sums(frames, None):
+        np.testing.assert_allclose(half, 350.0 * value, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.float32])
+def test_the_gain_multiplies_every_frame(dtype):
+    rng = np.random.default_rng(1)
+    frames, gain = rng.poisson(3, (8, 20, 30)).astype(dtype), rng.normal(1, 0.1, (20, 30)).astype(np.float32)
+    even, odd = half_sums(frames, gain)
+    np.testing.assert_allclose(even, (frames[0::2] * gain.astype(np.float64)).sum(0), rtol=1e-6)
+    np.testing.assert_allclose(odd, (frames[1::2] * gain.astype(np.float64)).sum(0), rtol=1e-6)
+
+
+def test_float_frames_are_added_in_their_order():
+    frames = np.random.default_rng(2).normal(1000, 300, (30, 40, 50)).astype(np.float32)
+    even = np.zeros((40, 50), np.float32)
+    for frame in frames[0::2]:
+        even += frame
+    np.testing.assert_array_equal(half_sums(frames, None)[0], even)
+
+
+def test_mapped_frames_are_summed_whatever_lies_before_them(tmp_path):
+    frames = np.random.default_rng(3).integers(0, 9, (12, 70, 90), dtype=np.uint8)
+    (tmp_path / "movie").write_bytes(b"x" * 5000 + frames.tobytes())
+    mapped = np.memmap(tmp_path / "movie", np.uint8, "r")[5000:].reshape(frames.shape)[:, ::-1]
+    np.testing.assert_array_equal(half_sums(mapped, None)[1], frames[1::2, ::-1].sum(0))
