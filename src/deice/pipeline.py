@@ -27,8 +27,8 @@ from deice.estimators import describe
 from deice.filters import Filter
 from deice.image import Image
 from deice.inference import denoise_into, denoise_resident, open_scene, suited
-from deice.io import create, write_at_once
-from deice.lanes import WRITING, Clock, lanes
+from deice.io import create, read_ahead, write_at_once
+from deice.lanes import READING, WRITING, Clock, lanes
 from deice.onnx_model import OnnxNet
 from deice.openvino_net import by_openvino
 from deice.resident import fits, held_bytes
@@ -107,6 +107,9 @@ def denoise_scene(
     if isinstance(estimator, Model):
         conditions = suited(conditions, image, estimator)
     if isinstance(estimator, Model) and (calibrates(estimator, conditions) or fits(image, estimator, conditions)):
+        with conditions.stage(READING):
+            for file in scene.files:
+                read_ahead(file)
         answers = denoise_resident(image, estimator, conditions, float16)
         with conditions.stage(WRITING):
             for target, (pixels, figures) in reversed(list(zip((path, uncertainty_of(path)), answers))):

@@ -131,9 +131,9 @@ def denoise(
         pictures or volumes; gaussian, lowpass or wiener; or a scheme that is trained on each input: noise2void,
         self2self, recorrupted, f2fd, isonet; on halves noise2noise, missing_wedge.
     device
-        auto, cpu or cuda.
+        auto, cpu, cuda (all GPUs share the files), or one of them: cuda:1.
     max_memory
-        Cap of the GPU's memory, or on the CPU of the process's own: 8GB.
+        Cap of each GPU's memory, or on the CPU of the process's own: 8GB.
     precision
         auto, fp32, bf16 or fp16.
     tile
