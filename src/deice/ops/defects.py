@@ -5,6 +5,7 @@ the pixels that touch it, in units of the counting noise, after Anscombe's trans
 noise of n counts close to 1 whatever n (Anscombe, Biometrika 35, 1948): a dead pixel then stands out from 10 counts on.
 """
 
+from collections.abc import Sequence
 from itertools import product
 
 import numpy as np
@@ -40,8 +41,9 @@ def find_defects(even: np.ndarray, odd: np.ndarray, counts: tuple[int, int], kno
     level = _counting_level(even, odd, counts, defects)
     if level is None:
         return defects
-    typical = _median(level, defects)
-    level[defects] = typical
+    typical = _median([level], defects)
+    if defects.any():
+        level[defects] = typical
     reach = CLIP * max(1.0, _robust_spread(level[::SAMPLED, ::SAMPLED]))
     residual = box_mean(level, LOCAL, (typical - reach, typical + reach))
     in_bands(lambda rows: np.subtract(level[rows], residual[rows], out=residual[rows]), level.shape)
@@ -91,20 +93,16 @@ def _counting_level(
     """
     total, grid = np.empty_like(even), tuple(size // NOISE_BLOCK for size in even.shape)
     noise, signal = np.empty(grid, np.float32), np.empty(grid, np.float32)
-
-    def add(rows: slice) -> None:
-        with np.errstate(invalid="ignore"):  # infinities
-            np.add(even[rows], odd[rows], out=total[rows])
-        defects[rows] |= ~np.isfinite(total[rows])
-
-    in_bands(add, even.shape)
-    fill = _median(total, defects)
+    fill = _median([even, odd], defects)
 
     def measure(rows: slice) -> None:
-        bad = defects[rows]
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore"):  # infinities
+            np.add(even[rows], odd[rows], out=total[rows])
             difference = even[rows] * np.float32(1 / counts[0]) - odd[rows] * np.float32(1 / counts[1])
-        total[rows][bad], difference[bad] = fill, 0
+        bad = defects[rows]
+        bad |= ~np.isfinite(total[rows])
+        if bad.any():
+            total[rows][bad], difference[bad] = fill, 0
         blocks = slice(rows.start // NOISE_BLOCK, rows.stop // NOISE_BLOCK)
         noise[blocks] = block_mean(np.square(difference, out=difference), NOISE_BLOCK)
         signal[blocks] = block_mean(total[rows], NOISE_BLOCK)
@@ -127,10 +125,12 @@ def _counting_level(
     return total
 
 
-def _median(values: np.ndarray, left_out: np.ndarray) -> float:
-    """The median of a sample of `values` (y, x) without those `left_out`; of all where that has none; 0 of none."""
+def _median(parts: Sequence[np.ndarray], left_out: np.ndarray) -> float:
+    """The median of a sample of the sum of `parts` (y, x), without what is `left_out` or not finite; 0 of nothing."""
     for step in (SAMPLED, 1):
-        kept = values[::step, ::step][~left_out[::step, ::step]]
+        with np.errstate(invalid="ignore"):
+            values = np.asarray(sum(part[::step, ::step] for part in parts))
+        kept = values[np.isfinite(values) & ~left_out[::step, ::step]]
         if kept.size:
             return float(np.median(kept))
     return 0.0
