@@ -10,7 +10,7 @@ from deice.errors import RecipeFault
 from deice.recipe import Recipe
 from deice.worlds.drawn import WORLDS
 
-TOGETHER = 16  # windows that are drawn from one key
+TOGETHER = 32  # windows that are drawn from one key
 
 
 def drawn_batches(

@@ -9,10 +9,11 @@ from deice.ops.fourier import frequency_radius, from_half_transform
 from deice.worlds.drawn import Pictures
 from deice.worlds.drawn.bodies import Bodies, build_bodies
 from deice.worlds.drawn.ground import draw_ground, ground
-from deice.worlds.drawn.noise import FEW, colours, counted, draw_noise, moving_ice
+from deice.worlds.drawn.noise import COLOURS, FEW, colours, counted, draw_noise, moving_ice
 from deice.worlds.drawn.optics import AMPLITUDE_CONTRAST, DEFOCUS, DOSE, LENSES, PIXEL, VOLTAGES, draw_optics, gains
 from deice.worlds.drawn.pasting import FINEST, Copies, draw_views, paste
 from deice.worlds.drawn.pictures import SIGNAL_TO_NOISE, Scene, draw_scene, exposed
+from deice.worlds.drawn.settings import as_tensors
 
 CPU = torch.device("cpu")
 FEW_PROTEINS = Pictures(proteins=6)
@@ -61,7 +62,7 @@ def test_what_is_drawn_stays_in_its_ranges_and_fills_them():
         assert facts[name].max() <= high
         assert facts[name].max() / facts[name].min() > 0.9 * high / low
     assert set(facts["kv"]) == set(VOLTAGES)
-    assert set(facts["lens"]) == set(LENSES)
+    assert set(facts["lens"]) == set(range(len(LENSES)))
     assert np.abs(facts["defocus"]).min() >= DEFOCUS[0]
     assert np.abs(facts["defocus"]).max() <= DEFOCUS[1]
     assert 0.05 < (facts["phase"] > 0).mean() < 0.2
@@ -130,18 +131,18 @@ def test_brighter_places_are_noisier():
 
 def test_coloured_noise_keeps_its_variance():
     settings = draw_noise(40, np.random.default_rng(1))
-    gain = colours(settings, frequency_radius((32, 32)))
+    gain = colours(as_tensors(settings, CPU), frequency_radius((32, 32)))
     torch.testing.assert_close(gain.square().mean((1, 2)), torch.ones(40), atol=1e-4, rtol=0)
-    assert float((gain - 1)[torch.from_numpy(settings["colour"] == "white")].abs().max()) < 1e-5
-    assert float((gain - 1)[torch.from_numpy(settings["colour"] == "coarse")].abs().amax()) > 0.1
+    assert float((gain - 1)[torch.from_numpy(settings["colour"] == COLOURS.index("white"))].abs().max()) < 1e-5
+    assert float((gain - 1)[torch.from_numpy(settings["colour"] == COLOURS.index("coarse"))].abs().amax()) > 0.1
 
 
 def test_microscopes_make_dense_things_dark_unless_the_picture_is_inverted():
     settings = draw_optics(200, np.random.default_rng(2))
-    chosen = np.flatnonzero((settings["lens"] == "microscope") & (settings["phase"] == 0) & (settings["defocus"] > 0)
-                            & (settings["high_pass"] == 0))  # fmt: skip
+    usual = (settings["phase"] == 0) & (settings["defocus"] > 0) & (settings["dim"] == 0)
+    chosen = np.flatnonzero(usual & (settings["lens"] == LENSES.index("microscope")))
     radius = torch.full((1, 1), 1e-3)
-    lowest = gains(settings, radius, torch.zeros(1, 1))[:, 0, 0].numpy()[chosen]
+    lowest = gains(as_tensors(settings, CPU), radius, torch.zeros(1, 1))[:, 0, 0].numpy()[chosen]
     assert (np.sign(lowest) == -settings["polarity"][chosen]).all()
     assert 0.1 < (settings["polarity"] < 0).mean() < 0.5
 
@@ -177,7 +178,7 @@ def test_slopes_and_edges_have_the_strength_that_is_drawn():
     settings |= {"coarsest": np.full(2, 0.01), "rougher": np.ones(2), "hole": np.full(2, 1.0)}
     settings |= {"slope": np.array([0.5, 0.0]), "step": np.array([0.0, 0.8])}
     radius = frequency_radius((64, 64))
-    found = ground(settings, torch.ones(2, 64, 33), radius, torch.Generator().manual_seed(0))
+    found = ground(as_tensors(settings, CPU), torch.ones(2, 64, 33), radius, torch.Generator().manual_seed(0))
     assert float(found[0].std()) == pytest.approx(0.5, rel=0.02)
     assert float(found[1].amax() - found[1].amin()) == pytest.approx(0.8, rel=0.02)
 
@@ -193,7 +194,7 @@ def test_no_lens_is_like_another(bodies):
 def test_moving_ice_has_the_variance_that_is_drawn():
     radius, gain = frequency_radius((64, 64)), torch.ones(2, 64, 33)
     settings = {"ice": np.array([0.5, 0.0])}
-    spectrum = moving_ice(settings, gain, radius / 2.0, torch.Generator().manual_seed(0))
+    spectrum = moving_ice(as_tensors(settings, CPU), gain, radius / 2.0, torch.Generator().manual_seed(0))
     ice = from_half_transform(spectrum, (64, 64))
     assert float(ice[0].std()) == pytest.approx(0.5, rel=0.05)
     assert float(ice[1].abs().max()) == 0

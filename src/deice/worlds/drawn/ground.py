@@ -7,9 +7,7 @@ import torch
 from torch import Tensor
 
 from deice.ops.fourier import from_half_transform, half_transform
-from deice.worlds.drawn.ranges import log_uniform, sometimes
-
-Settings = dict[str, np.ndarray]
+from deice.worlds.drawn.settings import Settings, log_uniform, sometimes
 
 
 def draw_ground(count: int, rng: np.random.Generator) -> Settings:
@@ -18,7 +16,7 @@ def draw_ground(count: int, rng: np.random.Generator) -> Settings:
     slope: of light and thickness over the whole field.  grain: of a texture whose power falls as frequency to the
     `fall`, down to `coarsest` cycles per pixel, through the lens or (`seen` 0) not.  step: of the light at the carbon's
     edge, beyond which the texture is `rougher`; it lies at `away` of the field's size from its middle, bent to a circle
-    of `hole` times that size, in the direction `angle`.
+    of `hole` times that size, in the `direction`, radians.
     """
     edge = rng.random(count) < 0.12
     return {
@@ -31,14 +29,13 @@ def draw_ground(count: int, rng: np.random.Generator) -> Settings:
         "rougher": np.where(edge, log_uniform(rng, 1, 6, count), 1.0),
         "away": rng.uniform(-0.25, 0.25, count),
         "hole": log_uniform(rng, 0.3, 5, count),
-        "angle": rng.uniform(0, 2 * math.pi, count),
+        "direction": rng.uniform(0, 2 * math.pi, count),
     }
 
 
-def ground(settings: Settings, gain: Tensor, radius: Tensor, generator: torch.Generator) -> Tensor:
+def ground(of: dict[str, Tensor], gain: Tensor, radius: Tensor, generator: torch.Generator) -> Tensor:
     """(count, size, size) in standard deviations of the noise; `gain`: the lenses, (count, *half space)."""
     device, size = gain.device, gain.shape[1]
-    of = {name: torch.from_numpy(value).float().to(device)[:, None, None] for name, value in settings.items()}
     white = torch.randn(len(gain), size, size, generator=generator, device=device)
     amplitude = torch.where(of["seen"] > 0, gain, 1.0) * (radius + of["coarsest"]) ** (-of["fall"] / 2)
     amplitude = amplitude / amplitude.square().mean((1, 2), keepdim=True).sqrt().clamp_min(1e-6)
@@ -46,7 +43,7 @@ def ground(settings: Settings, gain: Tensor, radius: Tensor, generator: torch.Ge
     side = torch.linspace(-0.5, 0.5, size, device=device)
     y, x = side[:, None], side[None, :]
     centre = of["away"] + of["hole"]
-    distance = torch.hypot(y - centre * of["angle"].sin(), x - centre * of["angle"].cos()) - of["hole"]
+    distance = torch.hypot(y - centre * of["direction"].sin(), x - centre * of["direction"].cos()) - of["hole"]
     carbon = torch.sigmoid(100 * distance) * (of["step"] != 0)
     grain = of["grain"] * (1 + (of["rougher"] - 1) * carbon) * texture
     return grain - of["step"] * carbon + _slopes(of["slope"], y, x, generator)

@@ -1,22 +1,22 @@
 """Noise of drawn pictures: electrons, cameras, moving ice, and what programs do to a picture afterwards."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from deice.ops.fourier import half_transform
-from deice.worlds.drawn.ranges import log_uniform, one_of, sometimes
+from deice.worlds.drawn.settings import Settings, log_uniform, one_of, sometimes, taken
 from deice.worlds.matter import ice_structure_factor
 
 FEW = 20.0  # electrons per pixel: with fewer they are counted one by one
 COLOURS = ("white", "blurred", "dipped", "coarse")
 HOW_OFTEN = (0.45, 0.2, 0.15, 0.2)
 
-Settings = dict[str, np.ndarray]
-
 
 def draw_noise(count: int, rng: np.random.Generator) -> Settings:
-    """Settings of the noise of `count` pictures, each (count,).
+    """Settings of the noise of `count` pictures, each (count,); colour: its place in COLOURS.
 
     mtf: what a camera leaves of an amplitude at Nyquist, `floor` of white noise besides.  dip, coarse: less or more
     noise at the lowest frequencies, below `bend` cycles per pixel.  ice: standard deviation of the moving ice's
@@ -24,7 +24,7 @@ def draw_noise(count: int, rng: np.random.Generator) -> Settings:
     low_pass, sharp: what is left of a filtered picture; high_pass: cycles per pixel.
     """
     return {
-        "colour": one_of(rng, COLOURS, HOW_OFTEN, count),
+        "colour": one_of(rng, HOW_OFTEN, count),
         "mtf": rng.uniform(0.05, 0.9, count),
         "floor": rng.uniform(0.02, 0.5, count),
         "dip": rng.uniform(0.1, 0.7, count),
@@ -39,30 +39,22 @@ def draw_noise(count: int, rng: np.random.Generator) -> Settings:
     }
 
 
-def as_tensors(settings: Settings, device: torch.device) -> dict[str, Tensor]:
-    """The numbers among the settings, each (count, 1, 1)."""
-    return {name: torch.from_numpy(np.asarray(value, dtype=np.float32)).to(device)[:, None, None]
-            for name, value in settings.items() if value.dtype.kind == "f" and value.ndim == 1}  # fmt: skip
-
-
 def counted(truth: Tensor, electrons: np.ndarray, generator: torch.Generator) -> Tensor:
     """Noise of electrons, of variance about 1, where the rate is `electrons` + √electrons · truth: (b, y, x)."""
     few = np.flatnonzero(electrons < FEW)
-    mean = torch.from_numpy(electrons).float().to(truth.device)[:, None, None]
+    mean = taken(electrons.astype(np.float32), truth.device)[:, None, None]
     rate = torch.maximum(mean + mean.sqrt() * truth, 0.02 * mean)
     noise = torch.randn(truth.shape, generator=generator, device=truth.device) * (rate / mean).sqrt()
     if len(few):
-        index = torch.from_numpy(few).to(truth.device)
+        index = taken(few, truth.device)
         drawn = torch.poisson(rate[index], generator=generator)
         noise[index] = (drawn - rate[index]) / mean[index].sqrt()
     return noise
 
 
-def colours(settings: Settings, radius: Tensor) -> Tensor:
+def colours(of: dict[str, Tensor], radius: Tensor) -> Tensor:
     """Amplitude of the noise by frequency (cycles per pixel), (count, *half space), of mean square about 1."""
-    of = as_tensors(settings, radius.device)
-    kind = torch.from_numpy(np.array([COLOURS.index(name) for name in settings["colour"]])).to(radius.device)
-    kind = kind[:, None, None]
+    kind = of["colour"]
     blurred = (of["mtf"] ** (8 * radius**2) + of["floor"] ** 2).sqrt()
     bell = torch.exp(-((radius / of["bend"]) ** 2))
     coarse = (1 + of["coarse"] / (1 + (radius / of["bend"]) ** 2)).sqrt()
@@ -71,7 +63,7 @@ def colours(settings: Settings, radius: Tensor) -> Tensor:
     return gain / gain.square().mean((1, 2), keepdim=True).sqrt()
 
 
-def moving_ice(settings: Settings, gain: Tensor, k: Tensor, generator: torch.Generator) -> Tensor:
+def moving_ice(of: dict[str, Tensor], gain: Tensor, k: Tensor, generator: torch.Generator) -> Tensor:
     """Half transform of ice that no second exposure shows again, seen through the lens's `gain`, at `k` cycles/Å.
 
     Its variance is that of the settings, in units of the counting noise's.
@@ -80,22 +72,21 @@ def moving_ice(settings: Settings, gain: Tensor, k: Tensor, generator: torch.Gen
     white = torch.randn(len(gain), rows, columns, generator=generator, device=gain.device)
     amplitude = gain * ice_structure_factor(k).sqrt()
     amplitude = amplitude / amplitude.square().mean((1, 2), keepdim=True).sqrt().clamp_min(1e-6)
-    return half_transform(white, 2) * amplitude * as_tensors(settings, gain.device)["ice"]
+    return half_transform(white, 2) * amplitude * of["ice"]
 
 
-def afterwards(settings: Settings, radius: Tensor) -> Tensor:
+def afterwards(of: dict[str, Tensor], radius: Tensor) -> Tensor:
     """What programs leave of picture and noise: interpolated, cropped, filtered; (count, *half space)."""
-    of = as_tensors(settings, radius.device)
     filtered = torch.exp(-0.5 * (radius / of["low_pass"].clamp_min(1e-3)) ** of["low_steep"])
     gain = torch.where(of["low_pass"] > 0, filtered, 1.0)
     return gain * radius**2 / (radius**2 + of["high_pass"] ** 2 + 1e-12)
 
 
-def defects(settings: Settings, shape: tuple[int, ...], generator: torch.Generator, device: torch.device) -> Tensor:
+def defects(of: dict[str, Tensor], shape: Sequence[int], generator: torch.Generator) -> Tensor:
     """Columns and pixels that a camera's correction left, (count, y, x), in standard deviations of the noise."""
-    of = as_tensors(settings, device)
+    device = generator.device
     lines = of["lines"] * torch.randn(shape[0], 1, shape[2], generator=generator, device=device)
-    chance = torch.rand(shape, generator=generator, device=device)
+    chance = torch.rand(tuple(shape), generator=generator, device=device)
     strength = 6 + 20 * (chance / of["spots"].clamp_min(1e-9)).clamp(max=1)
     return lines + torch.where(chance < of["spots"], strength, 0.0)
 

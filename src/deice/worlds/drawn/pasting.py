@@ -9,6 +9,7 @@ from torch import Tensor
 
 from deice.ops.fourier import frequency_radius, from_half_transform, half_transform
 from deice.worlds.drawn.bodies import Bodies
+from deice.worlds.drawn.settings import taken
 from deice.worlds.matter import residue_form
 
 FINEST = 128  # pixels along a view
@@ -41,13 +42,13 @@ def draw_views(bodies: Bodies, chosen: np.ndarray, blur: np.ndarray, generator: 
     blur: (v,) Å, standard deviation.  generator: of the bodies' device.
     """
     device = bodies.sites.device
-    count = torch.from_numpy(bodies.count[chosen]).to(device)
+    count, first = taken(np.stack([bodies.count[chosen], bodies.first[chosen]]), device)
+    voxel, width = taken(np.stack([bodies.side[chosen] / FINEST, blur]).astype(np.float32), device)
     total = int(bodies.count[chosen].sum())
     views = torch.arange(len(chosen), device=device)
     view = torch.repeat_interleave(views, count, output_size=total)
     within = torch.arange(total, device=device) - (count.cumsum(0) - count)[view]
-    site = torch.from_numpy(bodies.first[chosen]).to(device)[view] + within
-    voxel = torch.from_numpy(bodies.side[chosen] / FINEST).float().to(device)
+    site = first[view] + within
     turns = _rotations(len(chosen), device, generator)[:, :2]
     places = torch.einsum("nij,nj->ni", turns[view], bodies.sites[site]) / voxel[view, None] + FINEST / 2
     field = torch.zeros(len(chosen) * FINEST * FINEST, dtype=torch.int64, device=device)
@@ -61,8 +62,7 @@ def draw_views(bodies: Bodies, chosen: np.ndarray, blur: np.ndarray, generator: 
             field.index_add_(0, index + dy * FINEST + dx, (share * weights * STEPS).round().long())
     counts = field.reshape(-1, FINEST, FINEST).float() / STEPS
     frequency = frequency_radius((FINEST, FINEST), device) / voxel[:, None, None]
-    width = torch.from_numpy(blur).float().to(device)[:, None, None]
-    form = residue_form(frequency) * torch.exp(-2 * math.pi**2 * width**2 * frequency**2)
+    form = residue_form(frequency) * torch.exp(-2 * math.pi**2 * width[:, None, None] ** 2 * frequency**2)
     finest = from_half_transform(half_transform(counts, 2) * form, (FINEST, FINEST)) / voxel[:, None, None] ** 2
     return _pyramid(finest)
 
@@ -94,10 +94,12 @@ def paste(views: Tensor, copies: Copies, fields: int, size: int) -> Tensor:
     device = views.device
     shown = np.minimum(np.ceil(copies.side), size)
     total = int((shown.astype(np.int64) ** 2).sum())
-    level = np.clip(np.floor(np.log2(FINEST / np.maximum(copies.side, 1)) + 0.5), 0, len(LEVELS) - 1).astype(np.int64)
-    whole = torch.from_numpy(np.stack([shown, copies.sample, copies.view, level]).astype(np.int64)).to(device)
-    real = torch.from_numpy(np.stack([copies.y, copies.x, copies.angle, copies.side, copies.weight])).float().to(device)
-    extent, sample, view, level = whole
+    level = np.clip(np.floor(np.log2(FINEST / np.maximum(copies.side, 1)) + 0.5), 0, len(LEVELS) - 1).astype(int)
+    start = copies.view * views.shape[1] + STARTS[level]
+    whole = np.stack([shown, copies.sample, start, np.array(LEVELS)[level]]).astype(np.int64)
+    extent, sample, start, side = taken(whole, device)
+    real = np.stack([copies.y, copies.x, copies.angle, copies.side, copies.weight]).astype(np.float32)
+    real = taken(real, device)
     copy = torch.repeat_interleave(torch.arange(len(shown), device=device), extent**2, output_size=total)
     within = torch.arange(total, device=device) - ((extent**2).cumsum(0) - extent**2)[copy]
     wide = extent[copy]
@@ -108,22 +110,20 @@ def paste(views: Tensor, copies: Copies, fields: int, size: int) -> Tensor:
     offset = corner - real[:2]
     cosine, sine = (real[2].cos() / real[3])[copy], (real[2].sin() / real[3])[copy]
     down, right = row + offset[0][copy], column + offset[1][copy]
-    value = _looked_up(views, view[copy], level[copy], cosine * down - sine * right, sine * down + cosine * right)
+    v, u = cosine * down - sine * right, sine * down + cosine * right
+    value = _looked_up(views.flatten(), start[copy], side[copy], v, u)
     y, x = (row + corner[0].long()[copy]) % size, (column + corner[1].long()[copy]) % size
     field = torch.zeros(fields * size * size, dtype=torch.int64, device=device)
     field.index_add_(0, (sample[copy] * size + y) * size + x, (value * real[4][copy] * STEPS).round().long())
     return field.reshape(fields, size, size).float() / STEPS
 
 
-def _looked_up(views: Tensor, view: Tensor, level: Tensor, v: Tensor, u: Tensor) -> Tensor:
-    """Values of the views at (v, u), in sides of a view from its centre; 0 outside."""
-    device = views.device
-    wide = torch.tensor(LEVELS, device=device)[level]
-    start = torch.tensor(STARTS[:-1], device=device)[level] + view * views.shape[1]
+def _looked_up(flat: Tensor, start: Tensor, wide: Tensor, v: Tensor, u: Tensor) -> Tensor:
+    """Values at (v, u), in sides from the centre, of pictures `wide` pixels wide that begin at `start`; 0 outside."""
     y, x = (v + 0.5) * wide - 0.5, (u + 0.5) * wide - 0.5
     top, left = y.floor(), x.floor()
     below, beside = y - top, x - left
-    flat, value = views.flatten(), torch.zeros_like(v)
+    value = torch.zeros_like(v)
     for dy in (0, 1):
         for dx in (0, 1):
             row, column = top.long() + dy, left.long() + dx

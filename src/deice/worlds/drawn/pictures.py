@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from deice.worlds.drawn.ground import draw_ground, ground
 from deice.worlds.drawn.noise import afterwards, colours, counted, defects, draw_noise, moving_ice
 from deice.worlds.drawn.optics import DOSE, draw_optics, gains
 from deice.worlds.drawn.pasting import draw_views, paste
-from deice.worlds.drawn.ranges import log_uniform
+from deice.worlds.drawn.settings import Settings, as_tensors, log_uniform
 
 SIGNAL_TO_NOISE = (1e-3, 2.0)  # variance where there is matter, over the noise's
 CONTRAST = 0.9  # largest change of the number of electrons
@@ -29,13 +29,14 @@ class Scene:
     """What lies under the noise of some pictures, in standard deviations of the counting noise.
 
     truth: (b, size, size).  gain: of the lenses, (b, *half space).  radius: cycles per pixel, (*half space).
-    facts: what was drawn, each (b,) or (b, n).
+    facts: what was drawn, each (b,); `of`: the same on the device, each (b, 1, 1).
     """
 
     truth: Tensor
     gain: Tensor
     radius: Tensor
-    facts: dict[str, Any]
+    facts: Settings
+    of: dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Pictures:
 
     def draw(
         self, count: int, window: Sequence[int], key: Sequence[int], device: torch.device | str
-    ) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    ) -> tuple[Tensor, Tensor, Settings]:
         """`count` windows: noisy (count, 1, *window), truth of the same shape, and what was drawn, each (count,).
 
         Both are normalised by the mean and the standard deviation of the noisy field, twice as wide as the window,
@@ -75,15 +76,33 @@ class Pictures:
 
 def draw_scene(bodies: Bodies, count: int, size: int, rng: np.random.Generator, generator: torch.Generator) -> Scene:
     """`count` scenes of `size`² pixels; `generator` lives where the bodies do."""
-    optics, noise, behind = draw_optics(count, rng), draw_noise(count, rng), draw_ground(count, rng)
-    electrons = log_uniform(rng, *DOSE, count) * optics["pixel"] ** 2
-    radius, azimuth = _frequencies(size, bodies.sites.device)
-    gain = gains(optics, radius, azimuth)
-    signal, snr = _signal(bodies, optics["pixel"], gain, size, rng, generator)
-    truth = signal + ground(behind, gain, radius, generator)
-    most = torch.from_numpy(CONTRAST * np.sqrt(electrons)).float().to(truth.device)[:, None, None]
-    facts = {**optics, **noise, **behind, "dose": electrons / optics["pixel"] ** 2, "electrons": electrons, "snr": snr}
-    return Scene(truth.clamp(-most, 3 * most), gain, radius, facts)
+    device = bodies.sites.device
+    facts = draw_optics(count, rng) | draw_noise(count, rng) | draw_ground(count, rng)
+    content = draw_content(bodies, facts["pixel"], size, rng)
+    expected = 0.03 * (facts["pixel"] / 1.5) ** 1.3
+    facts["snr"] = np.clip(expected * np.exp(rng.uniform(-2, 2, count)), *SIGNAL_TO_NOISE)
+    facts["share"] = np.clip(content.coverage, 0.03, 1.0)
+    facts["dose"] = log_uniform(rng, *DOSE, count)
+    facts["electrons"] = facts["dose"] * facts["pixel"] ** 2
+    of = as_tensors(facts, device)
+    radius, azimuth = _frequencies(size, device)
+    gain = gains(of, radius, azimuth)
+    truth = ground(of, gain, radius, generator)
+    if len(content.bodies):
+        views = draw_views(bodies, content.bodies, content.blur, generator)
+        truth = truth + _seen(paste(views, content.copies, count, size), gain, of)
+    most = CONTRAST * of["electrons"].sqrt()
+    return Scene(truth.clamp(-most, 3 * most), gain, radius, facts, of)
+
+
+def _seen(matter: Tensor, gain: Tensor, of: dict[str, Tensor]) -> Tensor:
+    """What `matter` (b, size, size) does to the picture, at the signal-to-noise ratio that is drawn."""
+    spectrum = half_transform(matter, 2) * gain
+    spectrum[:, 0, 0] = 0
+    signal = from_half_transform(spectrum, matter.shape[1:])
+    # of the mean magnitude, which a few dense bodies change less than the variance
+    local = signal.abs().mean((1, 2), keepdim=True) / of["share"].sqrt() * math.sqrt(math.pi / 2)
+    return signal * of["snr"].sqrt() / local.clamp_min(1e-9)
 
 
 def exposed(scene: Scene, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -91,35 +110,13 @@ def exposed(scene: Scene, generator: torch.Generator) -> tuple[Tensor, Tensor]:
 
     Another state of the generator gives another exposure of the same scenes.
     """
-    facts, radius, truth = scene.facts, scene.radius, scene.truth
-    pixel = torch.from_numpy(facts["pixel"]).float().to(truth.device)[:, None, None]
-    noise = half_transform(counted(truth, facts["electrons"], generator), 2) * colours(facts, radius)
-    noise = noise + moving_ice(facts, scene.gain, radius / pixel, generator)
-    noise = noise + half_transform(defects(facts, tuple(truth.shape), generator, truth.device), 2)
-    after, seen = afterwards(facts, radius), half_transform(truth, 2)
+    of, radius, truth = scene.of, scene.radius, scene.truth
+    noise = half_transform(counted(truth, scene.facts["electrons"], generator), 2) * colours(of, radius)
+    noise = noise + moving_ice(of, scene.gain, radius / of["pixel"], generator)
+    noise = noise + half_transform(defects(of, truth.shape, generator), 2)
+    after, seen = afterwards(of, radius), half_transform(truth, 2)
     shape = truth.shape[1:]
     return from_half_transform((seen + noise) * after, shape), from_half_transform(seen * after, shape)
-
-
-def _signal(
-    bodies: Bodies, pixels: np.ndarray, gain: Tensor, size: int, rng: np.random.Generator, generator: torch.Generator
-) -> tuple[Tensor, np.ndarray]:
-    """What the bodies do to the picture, (b, size, size), at the signal-to-noise ratio (b,) that is drawn for each."""
-    content = draw_content(bodies, pixels, size, rng)
-    expected = 0.03 * (pixels / 1.5) ** 1.3
-    snr = np.clip(expected * np.exp(rng.uniform(-2.0, 2.0, len(pixels))), *SIGNAL_TO_NOISE)
-    if not len(content.bodies):
-        return torch.zeros(len(pixels), size, size, device=gain.device), snr
-    views = draw_views(bodies, content.bodies, content.blur, generator)
-    matter = paste(views, content.copies, len(pixels), size)
-    spectrum = half_transform(matter, 2) * gain
-    spectrum[:, 0, 0] = 0
-    signal = from_half_transform(spectrum, (size, size))
-    share = torch.from_numpy(np.clip(content.coverage, 0.03, 1.0)).float().to(gain.device)[:, None, None]
-    # of the mean magnitude, which a few dense bodies change less than the variance
-    local = signal.abs().mean((1, 2), keepdim=True) / share.sqrt() * math.sqrt(math.pi / 2)
-    wanted = torch.from_numpy(np.sqrt(snr)).float().to(gain.device)[:, None, None]
-    return signal * wanted / local.clamp_min(1e-9), snr
 
 
 def _frequencies(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
