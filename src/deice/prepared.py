@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 RESIDENT = {"cpu": 1 << 28, "cuda": 1 << 35}  # at most so many bytes of prepared views are kept on the device
 SHARE = 4  # and at most this part of what the device has left
-WORK = 7  # whole volumes in float32 that preparing one takes beside its views, measured
+WORK = 7  # whole volumes in float32 that preparing one takes beside its views, where the scheme says nothing
 DRAWS = 7  # sets these random numbers apart from those of steps, which are of the same seed
 AHEAD = 3  # batches cut before they are asked for
 
@@ -81,7 +81,9 @@ class Prepared:
 
     def _refuse_too_large(self) -> None:
         largest = max(self.sources, key=lambda source: prod(source.views[0].shape))
-        needed = 4 * prod(largest.views[0].shape) * (WORK + len(largest.views))
+        space, views = largest.views[0].shape, len(largest.views)
+        in_work = getattr(self.scheme, "volumes_in_work", lambda _: WORK + 1)(space)
+        needed = int(4 * prod(space) * (in_work + views - 1))
         left = memory_left(self.device, None)
         if needed > left:
             raise MemoryFault(f"{largest.name}: {type(self.scheme).__name__.lower()} takes volumes whole, which needs "
