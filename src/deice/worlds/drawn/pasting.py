@@ -50,7 +50,7 @@ def draw_views(bodies: Bodies, chosen: np.ndarray, blur: np.ndarray, generator: 
     within = torch.arange(total, device=device) - (count.cumsum(0) - count)[view]
     site = first[view] + within
     turns = _rotations(len(chosen), device, generator)[:, :2]
-    places = torch.einsum("nij,nj->ni", turns[view], bodies.sites[site]) / voxel[view, None] + FINEST / 2
+    places = (turns[view] * bodies.sites[site][:, None]).sum(2) / voxel[view, None] + FINEST / 2
     field = torch.zeros(len(chosen) * FINEST * FINEST, dtype=torch.int64, device=device)
     corner = places.floor().clamp(0, FINEST - 2)
     beyond = (places - corner).clamp(0, 1)
