@@ -17,10 +17,12 @@ from deice.batch import denoise_files, finish
 from deice.bench.speed.answer import Answer, Line
 from deice.bench.speed.disk import copy_files, from_disk, make_files, on_cores
 from deice.checkpoint import save_model
+from deice.conditions import Conditions
 from deice.errors import UserError
+from deice.estimators import choose_estimator
 from deice.image import Geometry
-from deice.inference import Conditions, choose_estimator
 from deice.io import write
+from deice.lanes import Clock
 from deice.nets import Net
 from deice.recipe import Recipe, completed
 from deice.scenes import group
@@ -83,7 +85,9 @@ def from_memory(batch: Batch, net: Net, device: torch.device, topaz: Line | None
     model = model_file(batch.folder, net)
     _ours(batch, batch.paths[:1], model, device)  # warms up, and the pages of the model
     answer = Answer(OURS)
-    answer.lines[OURS] = _line(_ours(batch, batch.paths, model, device), batch)
+    clock = Clock()
+    answer.lines[OURS] = _line(_ours(batch, batch.paths, model, device, clock), batch)
+    answer.notes.append(f"of the time: {clock.shares()}")
     seconds, within = _command(batch, model, device), answer.lines[OURS]["ms"] * batch.count / 1e3
     answer.lines[COMMAND] = _line(seconds, batch) | {"start_up_s": max(0.0, seconds - within)}
     answer.lines[COPY] = _line(_copy(batch), batch)
@@ -104,8 +108,10 @@ def from_disk_cold(batch: Batch, net: Net, device: torch.device) -> Answer:
     with from_disk(batch.paths) as copied:
         _copy(batch)
     batch.emptied("copies")
+    clock = Clock()
     with from_disk(batch.paths) as ours:
-        _ours(batch, batch.paths, model, device)
+        _ours(batch, batch.paths, model, device, clock)
+    answer.notes.append(f"of the time: {clock.shares()}")
     for name, found in ((COPY, copied), (OURS, ours)):
         answer.lines[name] = _line(found["seconds"], batch)
         if "fetched" in found:
@@ -141,10 +147,12 @@ def topaz_line(python: Path, batch: Batch, device: torch.device, files: int) -> 
     return {"ms": 1e3 * a_file, "start_up_s": once - a_file, "mb_s": 2 * batch.megabytes / a_file, "files": files}
 
 
-def _ours(batch: Batch, paths: Sequence[Path], model: Path, device: torch.device) -> float:
-    """Seconds of a batch by the function that `deice denoise` calls."""
+def _ours(
+    batch: Batch, paths: Sequence[Path], model: Path, device: torch.device, clock: Clock | None = None
+) -> float:
+    """Seconds of a batch by the function that `deice denoise` calls; `clock` takes those of each stage."""
     out, begun = batch.emptied("denoised"), time.perf_counter()
-    finish(list(denoise_files(group(paths), out, choose_estimator(str(model), {}), Conditions(device))))
+    finish(list(denoise_files(group(paths), out, choose_estimator(str(model), {}), Conditions(device), clock=clock)))
     seconds = time.perf_counter() - begun
     if len(list(out.glob("*.mrc"))) != len(paths):
         raise UserError(f"{out}: {len(list(out.glob('*.mrc')))} answers for {len(paths)} files; expected one each")

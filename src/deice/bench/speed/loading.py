@@ -16,24 +16,26 @@ from deice.io import read, write
 from deice.ops.normalise import Affine
 from deice.settings import Data
 from deice.sources import Source
-from deice.stream import ORDERS, Place, RandomOrder, Stream, WindowOrder
+from deice.stream import Order, Place, Stream, make_order
 
 OURS, RAW, WARM = "the stream", "raw reads", "the stream, files in memory"
 HEADER = 1024
 BATCH, WINDOW = 16, (128, 128)
 
 
-def measure(folder: Path, order: str, shape: tuple[int, int], count: int, batches: int) -> Answer:
+def measure(
+    folder: Path, order: str, shape: tuple[int, int], count: int, batches: int, device: torch.device
+) -> Answer:
     """Milliseconds a batch of an order ("random", "window") over `count` files (y, x); the files are removed."""
     try:
         paths = _files(folder, shape, count)
         threads, answer = Data().threads, Answer(OURS)
         with from_disk(paths) as raw:
-            _read_raw(_opened(order, paths), paths, batches, threads)
+            _read_raw(*_opened(order, paths), paths, batches, threads)
         with from_disk(paths) as ours:
-            waited = _stream(_opened(order, paths), batches, threads)
+            waited = _stream(*_opened(order, paths), batches, threads, device)
         begun = time.perf_counter()
-        _stream(_opened(order, paths), batches, threads)
+        _stream(*_opened(order, paths), batches, threads, device)
         warm = {"seconds": time.perf_counter() - begun}
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -53,27 +55,31 @@ def _files(folder: Path, shape: tuple[int, int], count: int) -> list[Path]:
     return make_files(folder / "pictures", names, first, HEADER, np.dtype(np.float32))
 
 
-def _opened(order: str, paths: Sequence[Path]) -> RandomOrder | WindowOrder:
+def _opened(order: str, paths: Sequence[Path]) -> tuple[list[Source], Order]:
     """The order of freshly mapped files: pages that are still mapped would stay in the cache."""
     pictures = [read(path).views[0] for path in paths]
     sources = [Source(path.name, (picture,), (Affine(),), tuple((0, size) for size in picture.shape))
                for path, picture in zip(paths, pictures)]
-    return ORDERS[order](sources, WINDOW, BATCH, seed=0)
+    return sources, make_order(order, sources, WINDOW, BATCH, seed=0)
 
 
-def _stream(order: RandomOrder | WindowOrder, batches: int, threads: int) -> float:
+def _stream(sources: Sequence[Source], order: Order, batches: int, threads: int, device: torch.device) -> float:
     """Take `batches` batches; the longest wait for one, in seconds."""
     longest, last = 0.0, time.perf_counter()
-    with closing(Stream(order.sources, order, torch.device("cpu"), threads=threads).batches()) as windows:
+    with closing(Stream(sources, order, device, threads=threads).batches()) as windows:
         for _ in islice(windows, batches):
             longest, last = max(longest, time.perf_counter() - last), time.perf_counter()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
     return longest
 
 
-def _read_raw(order: RandomOrder | WindowOrder, paths: Sequence[Path], batches: int, threads: int) -> None:
+def _read_raw(
+    sources: Sequence[Source], order: Order, paths: Sequence[Path], batches: int, threads: int
+) -> None:
     """The bytes that these batches are cut from: their windows as they lie in the files, or the files whole."""
     if not order.resident(0):
-        in_threads(lambda place: _copy_window(order.sources[place.source], place),
+        in_threads(lambda place: _copy_window(sources[place.source], place),
                    [place for step in range(batches) for place in order.batch(step)], threads)
         return
     groups = list(dict.fromkeys(order.resident(step) for step in range(batches)))

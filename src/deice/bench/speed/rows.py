@@ -174,7 +174,7 @@ def split(kind: str) -> Work:
 def load(order: str) -> Work:
     """The work of a row of the stream."""
     return lambda site: loading.measure(site.folder(False) / "stream", order, site.plan.sizes().loaded,
-                                        site.plan.sizes().loaded_files, site.plan.sizes().batches)
+                                        site.plan.sizes().loaded_files, site.plan.sizes().batches, site.device)
 
 
 ROWS: tuple[Row, ...] = (
