@@ -2,10 +2,13 @@
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from deice.errors import RecipeFault
+from deice.kernels.convolution_stack import can_fuse, fused_stack
 from deice.nets.layers import NORMS, batch_norm, convolution, expect_one_of, start_for_relu, start_near_zero
 
 
@@ -54,6 +57,7 @@ class ResidualCNNModule(nn.Module):
     def __init__(self, settings: ResidualCNN, axes: int):
         super().__init__()
         self.residual = settings.residual
+        self.uniform = axes == 2 and settings.norm == "none"  # convolutions and ReLU alone, on pictures
         widths = [1, *[settings.width] * (settings.depth - 1), 1]
         layers: list[nn.Module] = []
         for number, (channels_in, channels_out) in enumerate(pairwise(widths)):
@@ -68,4 +72,17 @@ class ResidualCNNModule(nn.Module):
 
     def forward(self, picture: Tensor) -> Tensor:
         """Subtract the predicted noise, or predict the picture."""
+        if self._fused(picture):
+            return fused_stack(picture, [c.weight for c in self.convolutions], [c.bias for c in self.convolutions],
+                               self.residual)
         return picture - self.noise(picture) if self.residual else self.noise(picture)
+
+    @property
+    def convolutions(self) -> list[Any]:
+        """The layers that have weights, where no batch norm stands between them."""
+        return list(self.noise)[::2]
+
+    def _fused(self, picture: Tensor) -> bool:
+        """Whether the layers run as one stack: not where someone listens to them or traces them for export."""
+        followed = torch.compiler.is_compiling() or torch.jit.is_tracing() or any(c._forward_hooks for c in self.noise)
+        return self.uniform and not followed and can_fuse(picture, self.convolutions[0].out_channels)
