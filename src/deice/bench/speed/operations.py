@@ -1,7 +1,8 @@
 """One operation measured: first whether ours is right, then how long each path takes, what it holds, how it starts."""
 
 import logging
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from functools import partial
 from statistics import median
 
@@ -15,6 +16,7 @@ from deice.bench.speed.clock import Call, Timed, ceilings, timed
 from deice.bench.speed.paths import (
     BASELINES,
     CHANNELS_LAST,
+    COMPILED,
     COMPILERS,
     DEFAULT,
     OURS,
@@ -58,7 +60,9 @@ def measure(operation: Operation, device: torch.device, calls: int, compiled: bo
     """
     weights = operation.weights(seed)
     right = reference_of(operation, weights, device)
+    begun = time.perf_counter()
     errors = errors_of(operation, weights, right, OURS)
+    first_use = time.perf_counter() - begun  # compiles and loads what the times would not show again
     failure = errors.beyond(operation.limits)
     answer = Answer(OURS, error=max(errors.answer, errors.gradient), failure=failure)
     if failure:
@@ -68,6 +72,8 @@ def measure(operation: Operation, device: torch.device, calls: int, compiled: bo
     makers = {name: make for name, make in BASELINES.items() if compiled or name not in COMPILERS} | {OURS: ours}
     if operation.training:
         makers[OURS_AS_TRAINED] = partial(ours, as_trained=True)
+    else:
+        makers.pop(COMPILED, None)  # as fast as the thorough one at best, and nothing is counted over a job
     inputs = inputs_of(operation.shape, device, SETS, seed)
     flops = count_flops(operation)
     for name, make in makers.items():
@@ -84,6 +90,7 @@ def measure(operation: Operation, device: torch.device, calls: int, compiled: bo
             running = None
             if device.type == "cuda":
                 torch.cuda.empty_cache()
+        found = replace(found, start_up=found.start_up + first_use) if name == OURS else found
         answer.lines[name] = line_of(found, flops, answer.facts["matrix_tflops"])
         log.info("  %s: %.3f ms", name, found.ms)
     _compare(answer, operation.training)

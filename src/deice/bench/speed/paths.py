@@ -4,10 +4,12 @@ An operation is the inference of a net, or one step of its training (answer, mea
 path is given the same fp32 pictures and gives fp32 answers.
 """
 
+import os
 import warnings
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from tempfile import TemporaryDirectory
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +24,7 @@ from deice.schemes import Supervised
 from deice.settings import Data, Training
 
 Weights = dict[str, Tensor]
+CACHE_HOME = "XDG_CACHE_HOME"  # where our own kernels are kept
 OURS, OURS_AS_TRAINED = "ours", "ours, as deice train runs it"
 DEFAULT, CHANNELS_LAST = "PyTorch as it is", "bf16, channels last"
 COMPILED, AUTOTUNED = "bf16, channels last, torch.compile", "bf16, channels last, max-autotune"
@@ -160,15 +163,19 @@ def _plain(
 def as_run(name: str) -> Generator[None]:
     """The settings under which the path `name` runs: PyTorch's faster ones may try cuDNN's algorithms first.
 
-    Nothing compiled is taken from an earlier run, so that start-up is what it is.
+    Nothing compiled is taken from an earlier run, of PyTorch or of ours, so that start-up is what it is.
     """
-    benchmark, caches = torch.backends.cudnn.benchmark, torch.compiler.config.force_disable_caches
+    kept = os.environ.get(CACHE_HOME), torch.backends.cudnn.benchmark, torch.compiler.config.force_disable_caches
     torch.compiler.reset()
     torch.backends.cudnn.benchmark = name in (CHANNELS_LAST, COMPILED, AUTOTUNED)
     torch.compiler.config.force_disable_caches = True
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), TemporaryDirectory(prefix="deice-speed-") as empty:
             warnings.simplefilter("ignore")  # what the compiler says of its own choices
+            os.environ[CACHE_HOME] = empty
             yield
     finally:
-        torch.backends.cudnn.benchmark, torch.compiler.config.force_disable_caches = benchmark, caches
+        os.environ.pop(CACHE_HOME)
+        if kept[0] is not None:
+            os.environ[CACHE_HOME] = kept[0]
+        _, torch.backends.cudnn.benchmark, torch.compiler.config.force_disable_caches = kept
