@@ -4,13 +4,16 @@ from collections.abc import Sequence
 from math import ceil, prod
 
 import numpy as np
+import torch
 
 from deice.checkpoint import Model
 from deice.conditions import Conditions
+from deice.devices import choose_precision
 from deice.errors import MemoryFault
 from deice.ops.tiles import Span, round_up
 
 LARGEST_TILE = {("cpu", 2): 1024, ("cpu", 3): 160, ("cuda", 2): 4096, ("cuda", 3): 320}  # core and halo, per axis
+HALOS = {2: 12, 3: 5}  # a tile may always be so many halos wide, or most of the work would go into them
 BLEND = 16  # pixels over which neighbouring tiles fade into each other
 DRAWN_AT_ONCE = 10  # windows of a random estimate
 CONVOLUTION_WORKSPACE = 2.0  # measured: what convolutions hold beside their inputs and outputs
@@ -25,11 +28,12 @@ def choose_cores(shape: Sequence[int], model: Model, views: int, conditions: Con
     halo, stride = round_up(model.halo, model.net.stride), model.net.stride
     if conditions.tile is not None:
         return [min(round_up(conditions.tile, stride), round_up(size, stride)) for size in shape]
-    largest = max(LARGEST_TILE[conditions.device.type, len(shape)] - 2 * halo, 2 * halo, stride)
+    side = max(LARGEST_TILE[conditions.device.type, len(shape)], HALOS[len(shape)] * halo)
+    largest = max(side - 2 * halo, stride)
     lengths = model.recipe.data.window if model.draws else (largest,) * len(shape)
     cores = [min(round_up(size, stride), round_up(length, stride)) for size, length in zip(shape, lengths)]
-    budget = conditions.memory_left()
-    while (needed := tile_bytes(cores, model, views)) > budget:
+    budget, precision = conditions.memory_left(), choose_precision(conditions.precision, conditions.device)
+    while (needed := tile_bytes(cores, model, views, precision)) > budget:
         smaller = halved(cores, stride)
         if smaller == cores:
             raise MemoryFault(f"the smallest tile needs {needed / 1e6:.0f} MB and {budget / 1e6:.0f} MB are left; "
@@ -45,11 +49,12 @@ def _evened(core: int, size: int, stride: int) -> int:
     return min(core, round_up(ceil((size + (count - 1) * overlap) / count), stride))
 
 
-def tile_bytes(cores: Sequence[int], model: Model, views: int) -> int:
+def tile_bytes(cores: Sequence[int], model: Model, views: int, precision: torch.dtype = torch.float32) -> int:
     """Memory that one tile takes: activations, workspace, and the views with their normalised copies."""
     halo = round_up(model.halo, model.net.stride)
     pixels = prod(core + 2 * halo for core in cores)
-    return int(4 * pixels * (model.net.floats_per_pixel * CONVOLUTION_WORKSPACE + 4 * views))
+    activations = model.net.floats_per_pixel * precision.itemsize * CONVOLUTION_WORKSPACE
+    return int(pixels * (activations + 16 * views))
 
 
 def halved(cores: Sequence[int], stride: int) -> list[int]:
