@@ -91,12 +91,11 @@ class Ranks:
             yield
         except Exception as error:
             fault = error
-        code = 0 if fault is None else 1 if isinstance(fault, UserError) else 2
-        worst = self.largest(code)
+        worst = self.largest(0 if fault is None else 1 if isinstance(fault, UserError) else 2)
         if fault is not None:
             raise fault
         if worst:
-            raise SaidElsewhere("another rank has said why") if worst == 1 else RankLost(LOST)
+            raise SaidElsewhere("another rank says why") if worst == 1 else RankLost(LOST)
 
 
 ALONE = Ranks()

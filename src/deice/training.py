@@ -156,7 +156,8 @@ def loop(plan: Run, learner: Learner, training: Sequence, validation: Sequence) 
     batches = _batches(plan, learner, training, lambda: _fraction(learner, settings, total, clock))
     losses: list[Judged] = []
     try:
-        while not _finished(learner, settings, total, clock):
+        last = _finished(learner, settings, total, clock)
+        while not last:
             views = next(batches)
             generator = generator_for(plan.device, settings.seed, learner.step, plan.ranks.rank)
             views = _augmented(views, settings, generator, plan.ranks)
@@ -320,11 +321,12 @@ class _Clock:
         return self.before + time.monotonic() - self.started
 
     def agreed(self) -> float:
-        """Seconds by which all ranks steer: of the first one's clock, as it stood at the last tick that they shared."""
-        return self.seconds() if self.ranks.world == 1 else self.of_first
+        """Seconds that the run is steered by: of the first rank's clock, as it stood at the last tick."""
+        return self.of_first
 
     def tick(self, step: int) -> None:
-        if step % LOG_EVERY == 0:
+        """Look at the clock after `step`; several ranks do so together, and not at every step."""
+        if self.ranks.world == 1 or step % LOG_EVERY == 0:
             self.of_first = self.ranks.of_first(self.seconds())
 
     def rate(self, count: int) -> float:
