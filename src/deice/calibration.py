@@ -7,8 +7,8 @@ be judged without the truth s where the noise's power at each frequency is known
 
 because n lies in the answer D(y) as z lies in the difference (Stein 1981; by random differences: Ramani, Blu & Unser
 2008). So least squares towards the unseen truth can be solved, shell by shell of frequency, for the best g·D(y) + w·y:
-g takes back what the picture does not bear out, w is what a Wiener filter keeps beside it. A gain that does not stand
-out from its own error is 0: of pure noise nothing is left.
+g takes back what the picture does not bear out, w is what a Wiener filter keeps beside it. Where the picture cannot tell,
+g is nearer to 1 and w is 0.
 """
 
 import math
@@ -23,10 +23,13 @@ from deice.ops.cosine import cosine_radius, filter_mirrored
 FEWEST = 60  # frequencies a shell
 WIDENING = 1.12  # from one shell to the next, where that is more than the fewest
 NOISE_ABOVE = 0.5  # of the highest frequency: there a picture holds almost only noise
+CLEARLY = 0.5  # of the squared misfit
 EMPTY = 1e-3  # of the mean power: less is what a filter left
-DOUBT_OF_NOISE = 0.03  # how well its power is known elsewhere: so much of it more is not called signal
-DOUBT = 4.0  # a gain of t standard errors counts by the share 1 - DOUBT / t²
-LARGEST = 1.5  # gain of the network
+DOUBT_OF_NOISE = 0.03  # how well its power is known elsewhere
+MARGIN_OF_NOISE = 0.4  # where there is no more power than so much above it, the linear filter keeps nothing
+DOUBT = 4.0  # a linear gain of t standard errors counts by the share 1 - DOUBT / t²
+EXPECTED_SPREAD = 1.0  # of the network's gains about 1
+LARGEST = 2.5  # gain of the network
 SMOOTHING = 16.0  # σ in pixels over which the variance of the answer is averaged
 LEAST_SHARE = 0.25  # of its mean
 NOTHING = 1e-12  # power, where the picture's variance is 1
@@ -80,18 +83,24 @@ def shells_of(space: Sequence[int], device: torch.device | str = "cpu") -> Shell
 
 
 def noise_power(power: Tensor, shells: Shells) -> Tensor:
-    """The noise's power in each shell, from the picture's `power` (shells,): a line fitted where there is only noise.
+    """The noise's power in each shell, from the picture's `power` (shells,): a curve fitted where there is only noise.
 
-    Cameras blur their noise, interpolation and binning do too, so it is seldom white, but it changes slowly. The line
-    is fitted to the upper half of the frequencies that the picture has, and drawn on below, where it may not pass the
-    power that is there.
+    Cameras blur their noise, interpolation and binning do too, so it is seldom white, but it changes slowly. Its
+    logarithm is taken to fall with |f|, or with |f|² where that fits clearly better, as it does the upper half of the
+    frequencies that the picture has; drawn on below, it may not pass the power that is there.
     """
     highest = cut_off(power, shells)
     high = (shells.centres >= NOISE_ABOVE * highest) & (shells.centres <= highest) & (shells.counts > 0)
-    columns = torch.stack([torch.ones_like(shells.centres), shells.centres], 1)
-    weight = shells.counts[high, None].sqrt()
-    line = torch.linalg.lstsq(columns[high] * weight, power[high, None] * weight).solution[:, 0]
-    return torch.minimum(columns @ line, power).clamp_min(NOTHING)
+    seen = power.clamp_min(NOTHING).log()
+    curves = []
+    for exponent in (1, 2):
+        columns = torch.stack([torch.ones_like(seen), shells.centres**exponent], 1)
+        weight = shells.counts[high, None].sqrt()
+        curve = columns @ torch.linalg.lstsq(columns[high] * weight, seen[high, None] * weight).solution[:, 0]
+        curves.append((float(((curve - seen)[high].square() * shells.counts[high]).sum()), curve))
+    (straight, curve), (bent, other) = curves
+    chosen = other if bent < CLEARLY * straight else curve
+    return torch.minimum(chosen.exp(), power).clamp_min(NOTHING)
 
 
 def cut_off(power: Tensor, shells: Shells) -> float:
@@ -116,29 +125,34 @@ def fit_gains(
     picture: y. answer: D(y). drawn: z. change: (D(y + az) - D(y)) / a. noise: the power (shells,) of y's noise and z's.
     """
     power, size, overlap = shells.means(picture**2), shells.means(answer**2), shells.means(picture * answer)
-    counts, sure = shells.counts.clamp_min(1), 1 + DOUBT_OF_NOISE
-    size, own_power = size.clamp_min(NOTHING), shells.means(drawn**2).clamp_min(NOTHING)
+    counts, size = shells.counts.clamp_min(1), size.clamp_min(NOTHING)
+    own_power = shells.means(drawn**2).clamp_min(NOTHING)
     passes = shells.means(drawn * change) / own_power  # of noise, as far as it comes back as itself
     scattered = shells.means(change**2) - passes**2 * own_power
-    to_answer = overlap - sure * passes * noise  # ⟨s, D(y)⟩
-    to_picture = power - sure * noise  # ⟨s, y⟩, the signal's power
-    error = (noise * (2 * (2 * size - passes**2 * noise).clamp_min(0) + scattered) / counts).sqrt()
-    gain = _believed(to_answer / size, error / size).clamp_max(LARGEST)
+    to_answer = overlap - passes * noise  # ⟨s, D(y)⟩
+    chance = noise * (2 * (2 * size - passes**2 * noise).clamp_min(0) + scattered) / counts
+    gain = _weighed(to_answer / size, (chance + (DOUBT_OF_NOISE * passes * noise) ** 2) / size**2)
     share = torch.where(gain > 0, overlap / size, 0.0)  # of a useful answer in the picture
     own = (power - share * overlap).clamp_min(NOTHING)  # what of the picture is not the answer
-    of_power = (2 * noise * (2 * power - noise).clamp_min(0) / counts).sqrt()
-    error = of_power * (own / power.clamp_min(NOTHING)).sqrt()
-    linear = _believed((to_picture - share * to_answer) / own, error / own).clamp_max(1)
+    to_picture = (power - noise) * (power > (1 + MARGIN_OF_NOISE) * noise)  # ⟨s, y⟩, the signal's power
+    chance = 2 * noise * (2 * power - noise).clamp_min(0) / counts
+    linear = _believed((to_picture - share * gain * size) / own, chance / (own * power.clamp_min(NOTHING))).clamp_max(1)
     gain = (gain - share * linear).clamp_min(0)
-    left = _believed(to_picture, of_power) - 2 * (gain * to_answer + linear * to_picture)
+    left = _believed(to_picture, chance) - 2 * (gain * to_answer + linear * to_picture)
     left = left + gain**2 * size + 2 * gain * linear * overlap + linear**2 * power
     return Gains(shells.centres, gain, linear, noise, left.clamp_min(0))
 
 
-def _believed(gain: Tensor, error: Tensor) -> Tensor:
-    """A gain as far as it stands out from its standard error, never below 0."""
-    significance = gain / error.clamp_min(NOTHING)
-    return (gain * (1 - DOUBT / significance.square().clamp_min(NOTHING)).clamp_min(0)).clamp_min(0)
+def _weighed(gain: Tensor, variance: Tensor) -> Tensor:
+    """The network's gain (shells,): what was measured with `variance`, weighed against 1, which it was trained to."""
+    prior = EXPECTED_SPREAD**2
+    return ((gain * prior + variance) / (prior + variance)).clamp(0, LARGEST)
+
+
+def _believed(gain: Tensor, variance: Tensor) -> Tensor:
+    """A gain (shells,) as far as it stands out from its own error, never below 0."""
+    gain = gain.clamp_min(0)
+    return gain * (1 - DOUBT * variance / gain.square().clamp_min(NOTHING)).clamp_min(0)
 
 
 def mixed(picture: Tensor, answer: Tensor, gains: Gains) -> Tensor:
