@@ -13,9 +13,10 @@ from deice.lanes import Lane
 class Conditions:
     """Where and within what memory; `tile`: the core's length along each axis (None: what the memory allows).
 
-    `lane`: the place of this image among others that are worked on at the same time; None: it is alone. `reserve`:
-    bytes that those others will still want. `calibration`: whether a network's answer is calibrated on the very picture
-    (None: if the model says so). `uncertainty`: whether its standard error is wanted too.
+    `lane`: the place of this image among others that are worked on at the same time; None: it is alone. `granted`:
+    bytes that they may all take together, counted before the work, so that no plan depends on how far the others are;
+    None: what is free now. `reserve`: bytes of it that are spoken for. `calibration`: whether a network's answer is
+    calibrated on the very picture (None: if the model says so). `uncertainty`: whether its standard error is wanted too.
     """
 
     device: torch.device
@@ -23,13 +24,15 @@ class Conditions:
     max_memory: int | None = None
     tile: int | None = None
     lane: Lane | None = None
+    granted: int | None = None
     reserve: int = 0
     calibration: bool | None = None
     uncertainty: bool = False
 
     def memory_left(self) -> int:
         """Bytes that may still be taken."""
-        return memory_left(self.device, self.max_memory) - self.reserve
+        left = memory_left(self.device, self.max_memory) if self.granted is None else self.granted
+        return left - self.reserve
 
     @property
     def in_flight(self) -> int:

@@ -156,8 +156,8 @@ def denoise_resident(
 
     Where the conditions want the uncertainty, it is the second of the list.
     """
-    others = (conditions.in_flight - 1) * held_bytes(image)
-    conditions = replace(conditions, reserve=conditions.reserve + others)
+    held = 0 if conditions.granted is None else conditions.in_flight * held_bytes(image)
+    conditions = replace(conditions, reserve=conditions.reserve + held)
     with conditions.stage(READING):
         host = loaded(image, conditions.device)
     with conditions.stage(UPLOADING):
