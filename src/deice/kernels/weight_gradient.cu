@@ -24,7 +24,7 @@ typedef long long i64;
 // ---------------------------------------------------------------------------------------------------- instructions
 
 __device__ __forceinline__ void copy_16_bytes(u32 shared, const void* global, bool inside) {
-    // asynchronous; what lies outside the picture becomes zeros
+    // asynchronous; what lies outside the picture is not read and becomes zeros
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(shared), "l"(global), "r"(inside ? 16 : 0));
 }
 
@@ -62,7 +62,7 @@ constexpr int STRIP = 64, ROWS = 3, SEGMENTS = STRIP / 16, THREADS = 3 * SEGMENT
 constexpr int PIXEL = 64;                                                     // bytes
 constexpr int X_ROW = (STRIP + 2) * PIXEL, G_ROW = STRIP * PIXEL;             // bytes
 constexpr int X_STAGE = ROWS * X_ROW, STAGE = X_STAGE + ROWS * G_ROW;         // bytes
-constexpr int SUMS_A_WARP = (3 * 2 * 4 + 2) * 4;                              // 32 lanes each hold so many
+constexpr int SUMS_A_WARP = (3 * 2 * 4 + 1) * 4;                              // 32 lanes each hold so many
 constexpr int SUMS = 32 * 9 * 32 + 32;                                        // of a block: weights, bias
 
 __device__ __forceinline__ u32 swizzled(int pixel, int chunk) {
@@ -73,15 +73,18 @@ __device__ __forceinline__ u32 swizzled(int pixel, int chunk) {
 struct Walk {
     // the rows [row, end) of all strips of all pictures that a block has still to load
     i64 row, end;
-    int height, strips, picture, x, y, last, at;  // of the strip: rows y to last (not included), `at`: the next X row
+    int height, width, strips, picture, x, y, last, at;  // rows y to last (not included) of a strip; `at`: X's next row
 
     __device__ void enter() {
-        i64 strip = row / height;
+        const i64 strip = row / height;
         y = (int)(row - strip * height);
         last = end - row < height - y ? y + (int)(end - row) : height;
         picture = (int)(strip / strips);
         x = (int)(strip - (i64)picture * strips) * STRIP;
         at = y - 1;
+    }
+    __device__ i64 place(int from_at, int from_x) const {  // bytes from the first pixel to one of the next stage
+        return (((i64)picture * height + at + from_at) * width + x + from_x) * PIXEL;
     }
     __device__ bool first() const { return at == y - 1; }
     __device__ bool done() const { return row >= end; }
@@ -94,24 +97,24 @@ struct Walk {
     }
 };
 
-__device__ __forceinline__ void load_stage(u32 stage, const Walk& walk, const char* X, const char* G, int width) {
-    const i64 plane = (i64)walk.picture * walk.height;
-#pragma unroll
-    for (int part = 0; part < ROWS * STRIP * 4 / THREADS; ++part) {
-        const int copy = threadIdx.x + part * THREADS, chunk = copy & 3, pixel = (copy >> 2) % STRIP, row = (copy >> 2) / STRIP;
-        const int x = walk.x + pixel, x_row = walk.at + row, g_row = x_row + 1;
-        const bool x_inside = x < width && x_row >= 0 && x_row < walk.height, g_inside = x < width && g_row < walk.last;
-        const char* x_from = X + (x_inside ? ((plane + x_row) * width + x) * PIXEL + chunk * 16 : 0);
-        const char* g_from = G + (g_inside ? ((plane + g_row) * width + x) * PIXEL + chunk * 16 : 0);
-        copy_16_bytes(stage + row * X_ROW + swizzled(pixel + 1, chunk), x_from, x_inside);
-        copy_16_bytes(stage + X_STAGE + row * G_ROW + swizzled(pixel, chunk), g_from, g_inside);
-    }
-    if (threadIdx.x < ROWS * 2 * 4) {  // a pixel more on either side
-        const int chunk = threadIdx.x & 3, side = (threadIdx.x >> 2) & 1, row = threadIdx.x >> 3;
-        const int pixel = side * (STRIP + 1), x = walk.x - 1 + pixel, x_row = walk.at + row;
-        const bool inside = x >= 0 && x < width && x_row >= 0 && x_row < walk.height;
-        copy_16_bytes(stage + row * X_ROW + swizzled(pixel, chunk),
-                      X + (inside ? ((plane + x_row) * width + x) * PIXEL + chunk * 16 : 0), inside);
+__device__ __forceinline__ void load_stage(u32 stage, const Walk& walk, const char* X, const char* G) {
+    // 128 threads a row: a chunk of two pixels, 32 pixels apart, of X and of G
+    const int row = threadIdx.x >> 7, pixel = (threadIdx.x >> 2) & 31, chunk = threadIdx.x & 3;
+    const u32 x_to = stage + row * X_ROW + swizzled(pixel + 1, chunk);
+    const u32 g_to = stage + X_STAGE + row * G_ROW + swizzled(pixel, chunk);
+    const i64 from = walk.place(row, pixel) + chunk * 16;
+    const char *x_from = X + from, *g_from = G + from + (i64)walk.width * PIXEL;
+    const int x_row = walk.at + row;
+    const bool x_inside = x_row >= 0 && x_row < walk.height, g_inside = x_row + 1 < walk.last;
+    const bool left = walk.x + pixel < walk.width, right = walk.x + pixel + 32 < walk.width;
+    copy_16_bytes(x_to, x_from, x_inside && left);
+    copy_16_bytes(x_to + 32 * PIXEL, x_from + 32 * PIXEL, x_inside && right);
+    copy_16_bytes(g_to, g_from, g_inside && left);
+    copy_16_bytes(g_to + 32 * PIXEL, g_from + 32 * PIXEL, g_inside && right);
+    if ((threadIdx.x & 127) < 8) {  // a pixel of X more on either side
+        const int side = (threadIdx.x >> 2) & 1, beside = side * (STRIP + 1), x = walk.x - 1 + beside;
+        copy_16_bytes(stage + row * X_ROW + swizzled(beside, chunk), X + walk.place(row, beside - 1) + chunk * 16,
+                      x_inside && x >= 0 && x < walk.width);
     }
 }
 
@@ -119,7 +122,7 @@ __device__ __forceinline__ void load_stage(u32 stage, const Walk& walk, const ch
 __device__ __forceinline__ float sum_of_block(const float* sums, int column) {
     const int output = column < 9216 ? column / 288 : column - 9216, o = output % 16;
     if (column >= 9216) {
-        const float* bias = sums + (96 + output / 16 * 4 + o / 8 * 2) * 32 + o % 8 * 4;
+        const float* bias = sums + (96 + o / 8 * 2 + output / 16) * 32 + o % 8 * 4;
         return bias[0] + bias[SUMS_A_WARP * 32] + bias[2 * SUMS_A_WARP * 32];
     }
     const int ky = column / 96 % 3, kx = column / 32 % 3, input = column % 32;
@@ -137,6 +140,7 @@ weight_gradient(const char* X, const char* G, float* partial, int pictures, int 
 
     Walk walk;
     walk.height = height;
+    walk.width = width;
     walk.strips = (width + STRIP - 1) / STRIP;
     const i64 rows = (i64)pictures * walk.strips * height;
     walk.row = rows * blockIdx.x / gridDim.x;
@@ -148,7 +152,7 @@ weight_gradient(const char* X, const char* G, float* partial, int pictures, int 
         if (!walk.done()) {
             const int slot = loaded % STAGES;
             if (threadIdx.x == 0) starts[slot] = walk.first();
-            load_stage(ring + slot * STAGE, walk, X, G, width);
+            load_stage(ring + slot * STAGE, walk, X, G);
             walk.advance();
             ++loaded;
         }
@@ -162,12 +166,12 @@ weight_gradient(const char* X, const char* G, float* partial, int pictures, int 
     const u32 g_low = X_STAGE + swizzled(g_pixel, g_chunk), g_high = X_STAGE + swizzled(g_pixel, g_chunk + 2);
     const u32 x_low = swizzled(x_pixel, x_chunk), x_high = swizzled(x_pixel, x_chunk + 2);
 
-    float sums[3][2][4][4] = {}, bias[2][4] = {};  // of ky, 16 outputs, 8 inputs
+    float sums[3][2][4][4] = {}, bias[4] = {};  // of ky, 16 outputs, 8 inputs
+    const u32 ones[2] = {lane / 4 == 0 ? ONES : 0, lane / 4 == 1 ? ONES : 0};  // columns 0 and 1: of either 16 outputs
     u32 g[3][2][4] = {};                           // the last three rows of G
     for (int stage = 0; stage < loaded; ++stage) {
         wait_for_groups<STAGES - 2>();
         __syncthreads();
-        load_next();
         const int slot = stage % STAGES;
         const u32 here = ring + slot * STAGE;
         if (starts[slot]) {
@@ -191,10 +195,11 @@ weight_gradient(const char* X, const char* G, float* partial, int pictures, int 
                     for (int n = 0; n < 4; ++n)
                         multiply_add(sums[ky][m][n], g[(row + 3 - ky) % 3][m], x[n / 2][n % 2 * 2], x[n / 2][n % 2 * 2 + 1]);
             if (row == kx) {  // the three warps of a segment share the sums of G
-                multiply_add(bias[0], g[row][0], ONES, ONES);
-                multiply_add(bias[1], g[row][1], ONES, ONES);
+                multiply_add(bias, g[row][0], ones[0], ones[0]);
+                multiply_add(bias, g[row][1], ones[1], ones[1]);
             }
         }
+        load_next();
     }
 
     // the sums of the four segments, one after the other
@@ -205,7 +210,7 @@ weight_gradient(const char* X, const char* G, float* partial, int pictures, int 
         if (turn != segment) continue;
 #pragma unroll
         for (int i = 0; i < SUMS_A_WARP; ++i) {
-            const float mine = i < 96 ? sums[i / 32][i / 16 % 2][i / 4 % 4][i % 4] : bias[(i - 96) / 4][i % 4];
+            const float mine = i < 96 ? sums[i / 32][i / 16 % 2][i / 4 % 4][i % 4] : bias[i % 4];
             total[i * 32] = turn == 0 ? mine : total[i * 32] + mine;
         }
     }

@@ -2,12 +2,15 @@
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from deice.errors import RecipeFault
+from deice.kernels.unet_stack import can_fuse, fused_unet
 from deice.nets.layers import (
+    CONVOLUTIONS,
     NORMS,
     UP_SAMPLINGS,
     batch_norm,
@@ -97,7 +100,9 @@ class UNetModule(nn.Module):
         widths = settings.widths
         lower, upper = widths[:0:-1], widths[-2::-1]  # the widths on the way up: of the level below, of the level
         raised = upper if settings.upsampling == "transposed" else lower
-        self.residual = settings.residual
+        self.residual, self.widths = settings.residual, widths
+        self.simple = (settings.norm, settings.blocks, settings.upsampling, settings.dropout) == (
+            "none", "plain", "nearest", 0.0)
         self.pool = max_pool(axes)
         self.down = nn.ModuleList(_block(settings, axes, a, b) for a, b in zip([1, *widths[:-1]], widths))
         self.enlarge = nn.ModuleList(up_sampling(axes, settings.upsampling, a, b) for a, b in zip(lower, raised))
@@ -111,6 +116,10 @@ class UNetModule(nn.Module):
 
     def forward(self, picture: Tensor) -> Tensor:
         """Down with skips, up with concatenation."""
+        if self._fused(picture):
+            layers = self.convolutions
+            biases = [c.weight.new_zeros(len(c.weight)) if c.bias is None else c.bias for c in layers]
+            return fused_unet(picture, [c.weight for c in layers], biases, self.residual)
         skips, features = [], picture
         for level, block in enumerate(self.down):
             features = block(features if level == 0 else self.pool(features))
@@ -120,6 +129,18 @@ class UNetModule(nn.Module):
             features = block(torch.cat([enlarge(features), skips.pop()], dim=1))
         answer = self.last(self.drop(features))
         return answer + picture if self.residual else answer
+
+    @property
+    def convolutions(self) -> list[Any]:
+        """The layers that have weights, of a net of plain blocks, as they follow each other."""
+        inside = [layer for block in (*self.down, *self.up) for layer in block.children()]
+        return [*(layer for layer in inside if isinstance(layer, CONVOLUTIONS)), self.last]
+
+    def _fused(self, picture: Tensor) -> bool:
+        """Whether the layers run as one: not where someone listens to them or traces them for export."""
+        if not self.simple or torch.compiler.is_compiling() or torch.jit.is_tracing():
+            return False
+        return can_fuse(picture, self.widths) and not any(layer._forward_hooks for layer in self.modules())
 
 
 class ResidualBlock(nn.Module):
