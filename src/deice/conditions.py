@@ -16,7 +16,7 @@ class Conditions:
     `lane`: the place of this image among others that are worked on at the same time; None: it is alone. `granted`:
     bytes that they may all take together, counted before the work, so that no plan depends on how far the others are;
     None: what is free now. `reserve`: bytes of it that are spoken for. `calibration`: whether a network's answer is
-    calibrated on the very picture (None: if the model says so). `uncertainty`: whether its standard error is wanted too.
+    calibrated on the very picture (None: if the model says so). `uncertainty`: whether its standard error is wanted.
     """
 
     device: torch.device

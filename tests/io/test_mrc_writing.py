@@ -46,6 +46,23 @@ def test_what_is_written_is_read_back(tmp_path, shape, float16):
     assert again.geometry.map_order == GEOMETRY.map_order
 
 
+@pytest.mark.parametrize("float16", [False, True])
+@pytest.mark.parametrize("shape", [(37, 53), (5, 37, 53)])
+def test_what_is_written_at_once_is_what_is_written_block_by_block(tmp_path, shape, float16):
+    pixels = (noise(*shape) / 100).astype(np.float16 if float16 else np.float32)
+    io.write(tmp_path / "blocks.mrc", pixels, GEOMETRY, float16=float16, label="x")
+    io.write_at_once(tmp_path / "once.mrc", pixels, GEOMETRY, "x")
+    blocks, once = ((tmp_path / f"{name}.mrc").read_bytes() for name in ("blocks", "once"))
+    label = slice(224, 1024)  # it holds the time
+    assert blocks[: label.start] + blocks[label.stop :] == once[: label.start] + once[label.stop :]
+
+
+def test_float16_that_overflows_is_refused_at_once_too_and_leaves_nothing(tmp_path):
+    with pytest.raises(FileFault, match="float16"):
+        io.write_at_once(tmp_path / "a.mrc", np.array([[1.0, np.inf]], np.float16), GEOMETRY)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_volume_micrograph_and_stack_differ_in_their_headers(tmp_path):
     io.write(tmp_path / "volume.mrc", noise(4, 6, 5))
     io.write(tmp_path / "micrograph.mrc", noise(6, 5))

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+import torch
 
-from deice.ops.normalise import NORMALISERS, replace_not_finite, standard, statistics
+from deice.ops.normalise import NORMALISERS, finite_statistics, replace_not_finite, standard, statistics
 
 
 def test_statistics_of_a_large_mean_are_exact():
@@ -19,6 +20,22 @@ def test_statistics_leave_out_what_is_not_finite_and_count_it():
     found = statistics(image)
     assert (found.count, found.not_finite) == (10, 2)
     assert found.mean == pytest.approx(np.mean(image[np.isfinite(image)]))
+
+
+@pytest.mark.parametrize("shape", [(2100, 2050), (7, 5), (1, 1), (3, 40, 50)])
+def test_statistics_of_a_tensor_are_those_of_the_array(shape):
+    image = (6802 + 8.9 * np.random.default_rng(0).normal(size=shape)).astype(np.float32)
+    found, expected = finite_statistics(torch.from_numpy(image)), statistics(image)
+    assert (found.count, found.not_finite) == (expected.count, 0)
+    assert found.mean == pytest.approx(expected.mean, rel=1e-12)
+    assert found.sd == pytest.approx(expected.sd, rel=1e-9)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_statistics_of_a_tensor_that_is_not_all_finite_say_so(bad):
+    image = torch.ones(30, 40)
+    image[3, 4] = bad
+    assert finite_statistics(image).count == 0
 
 
 @pytest.mark.parametrize("constant", [0.0, 5.0, 1e6])

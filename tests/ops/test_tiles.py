@@ -32,6 +32,19 @@ def test_tiles_of_the_identity_give_the_image_back(shape, core, halo, stride, bl
     assert np.allclose(canvas, image, atol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (37, 101), (36, 20, 9)])
+def test_tiles_of_a_tensor_are_those_of_the_array(shape):
+    image = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    tensor, canvas, plain = torch.from_numpy(image), torch.zeros(shape), np.zeros(shape, np.float32)
+    for tile in grid(shape, [16] * len(shape), 20, 8, 8):
+        block = read_tile(tensor, tile)
+        assert np.array_equal(block.numpy(), read_tile(image, tile))
+        add_tile(canvas, tile, 2 * core_of(block, tile))
+        add_tile(plain, tile, 2 * core_of(read_tile(image, tile), tile))
+    assert np.array_equal(canvas.numpy(), plain)
+    assert np.array_equal(tensor.numpy(), image)
+
+
 @given(st.integers(1, 12), st.integers(0, 60))
 def test_reflection_is_what_numpy_pads(size, width):
     axis = np.arange(size)
