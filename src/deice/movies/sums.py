@@ -4,6 +4,7 @@ numpy and not torch: a frame is touched once, and importing torch would cost mor
 """
 
 import mmap
+import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 
 WIDER = {1: np.dtype(np.int16), 2: np.dtype(np.int32)}  # by bytes: the type in which integers of that size are summed
 BAND = 1 << 18  # pixels that several frames are added to while they lie in the processor's cache
+MOST_THREADS = 8  # that decode
 AT_ONCE = 64 << 20  # bytes of frames that a half holds at once, if more than one
 
 
@@ -20,13 +22,14 @@ def half_sums(frames: Any, gain: np.ndarray | None) -> tuple[np.ndarray, np.ndar
     Integers of up to 16 bits are summed exactly, and their sum is multiplied by the gain; other numbers are multiplied
     frame by frame and added in their order.
     """
-    with ThreadPoolExecutor(2, thread_name_prefix="deice-half") as threads:
-        even, odd = threads.map(lambda first: _sum(frames, range(first, frames.shape[0], 2), gain), (0, 1))
+    cores = min(MOST_THREADS, len(os.sched_getaffinity(0)))
+    with ThreadPoolExecutor(2) as halves, ThreadPoolExecutor(cores) as decoding:
+        even, odd = halves.map(lambda first: _sum(frames, range(first, frames.shape[0], 2), gain, decoding), (0, 1))
     return even, odd
 
 
-def _sum(frames: Any, numbers: range, gain: np.ndarray | None) -> np.ndarray:
-    """The sum of the frames `numbers` times `gain`."""
+def _sum(frames: Any, numbers: range, gain: np.ndarray | None, decoding: ThreadPoolExecutor) -> np.ndarray:
+    """The sum of the frames `numbers` times `gain`; several are decoded at a time where they have to be."""
     dtype = np.dtype(frames.dtype)
     exact = dtype.kind in "iu" and dtype.itemsize in WIDER
     total = np.zeros(frames.shape[1:], np.float32)
@@ -35,7 +38,7 @@ def _sum(frames: Any, numbers: range, gain: np.ndarray | None) -> np.ndarray:
     at_once = min(room, max(1, AT_ONCE // (total.size * dtype.itemsize)))
     held = 0  # frames in `wide` that are not in `total`
     for first in range(0, len(numbers), at_once):
-        some = [_frame(frames, number) for number in numbers[first : first + at_once]]
+        some = list(decoding.map(lambda number: _frame(frames, number), numbers[first : first + at_once]))
         if exact and held + len(some) > room:
             total += wide
             wide[...], held = 0, 0
