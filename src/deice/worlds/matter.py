@@ -56,25 +56,25 @@ def point_form(frequency: Tensor) -> Tensor:
     return torch.ones_like(frequency)
 
 
-def bilayer(distance: Tensor, blur: float) -> Tensor:
+def bilayer(distance: Tensor, blur: float | Tensor) -> Tensor:
     """Potential in V, less that of ice, at `distance` (Å, any shape) from the middle of a membrane.
 
     Two leaflets of lipid: head groups are dense, the ends of the tails are not; each part's potential is its atoms'
     over its volume, its place and width those of diffraction (Nagle & Tristram-Nagle 2000).
-    blur: Å, standard deviation of what the voxels blur besides.
+    blur: Å, standard deviation of what the voxels blur besides, one or as `distance`.
     """
     heads = POTENTIAL_PER_SCATTERING * HEAD_SCATTERING - ICE_POTENTIAL * HEAD_VOLUME
     tails = POTENTIAL_PER_SCATTERING * CH2_SCATTERING / CH2_VOLUME - ICE_POTENTIAL
     ends = POTENTIAL_PER_SCATTERING * CH3_SCATTERING / CH3_VOLUME - ICE_POTENTIAL - tails
-    width = math.hypot(3.0, blur)  # Å
+    width = (3.0**2 + blur**2) ** 0.5  # Å
     head_groups = sum(_bell(distance - side * HEADS_APART / 2, width) for side in (-1, 1)) * heads / LIPID_AREA
     methyls = _bell(distance, width) * ends * 4 * CH3_VOLUME / LIPID_AREA  # two tails in each of two leaflets
-    edge = math.hypot(2.4, blur) * math.sqrt(2)
+    edge = (2 * (2.4**2 + blur**2)) ** 0.5
     core = torch.erf((distance + TAILS_THICK / 2) / edge) - torch.erf((distance - TAILS_THICK / 2) / edge)
     return head_groups + methyls + 0.5 * tails * core
 
 
-def _bell(distance: Tensor, width: float) -> Tensor:
+def _bell(distance: Tensor, width: float | Tensor) -> Tensor:
     """Gaussian of integral 1."""
     return torch.exp(-0.5 * (distance / width) ** 2) / (width * math.sqrt(2 * math.pi))
 
@@ -103,7 +103,7 @@ def ice_structure_factor(frequency: Tensor) -> Tensor:
     return shoulder + 0.8 * torch.exp(-(((frequency - 1 / 3.7) / 0.03) ** 2))
 
 
-def damage(frequency: Tensor, dose: float) -> Tensor:
+def damage(frequency: Tensor, dose: float | Tensor) -> Tensor:
     """What `dose` electrons/Å² leave of a protein's amplitudes at `frequency` (cycles/Å), at 300 kV.
 
     exp(-dose / (2 Ne)) with the critical exposure Ne(k) = 0.245 k^-1.665 + 2.81 (Grant & Grigorieff 2015).
