@@ -19,7 +19,7 @@ from deice.bench.speed.disk import from_disk, make_files, on_cores, read_files, 
 from deice.bench.speed.events import write_eer
 from deice.bench.speed.files import Batch, topaz_line
 from deice.bench.speed.operations import count_flops, measure, relative
-from deice.bench.speed.paths import BASELINES, DEFAULT, OURS, Operation, Running, ours
+from deice.bench.speed.paths import AUTOTUNED, BASELINES, COMPILED, DEFAULT, OURS, Operation, Running, ours
 from deice.bench.speed.plain import plain_module
 from deice.bench.speed.rows import LIMITS, NETS, ROWS, Row
 from deice.bench.speed.splitting import KINDS, movies_in
@@ -29,7 +29,7 @@ from deice.io import read_movie
 
 CPU = torch.device("cpu")
 ON_CPU = Plan(scale="small", device="cpu")
-TINY = Operation(NETS[0], (1, 24, 32), True, (2, 17, 23), LIMITS[0])
+TINY = Operation(NETS[0], (1, 24, 32), True, (2, 17, 23), LIMITS[0], AUTOTUNED)
 
 
 def in_folder(plan: Plan, folder: Path) -> Plan:
@@ -43,7 +43,7 @@ def plan(tmp_path) -> Plan:
 
 def test_the_plain_nets_compute_what_ours_compute():
     for net, shape in zip(NETS, ((2, 1, 19, 27), (2, 1, 24, 32), (1, 1, 8, 12, 20))):
-        operation = Operation(net, (1, *shape[2:]), False, shape, LIMITS[0])
+        operation = Operation(net, (1, *shape[2:]), False, shape, LIMITS[0], COMPILED)
         weights = operation.weights(0)
         module = net.build(len(shape) - 2)
         module.load_state_dict(weights)

@@ -58,7 +58,7 @@ def speed(
     topaz
         The python of the environment that Topaz lives in (or the variable DEICE_TOPAZ_PYTHON).
     compiled
-        Let PyTorch's baselines compile at their most thorough, which takes a minute a row.
+        Let PyTorch compile too, which takes half a minute a row.
     """
     from deice.bench.speed import Plan
 

@@ -16,8 +16,6 @@ from deice.bench.speed.clock import Call, Timed, ceilings, timed
 from deice.bench.speed.paths import (
     BASELINES,
     CHANNELS_LAST,
-    COMPILED,
-    COMPILERS,
     DEFAULT,
     OURS,
     OURS_AS_TRAINED,
@@ -56,7 +54,7 @@ class Errors:
 def measure(operation: Operation, device: torch.device, calls: int, compiled: bool, seed: int = 0) -> Answer:
     """The lines of one operation: each baseline, ours, and for a training ours as deice trains.
 
-    Where ours is wrong no time is taken: the answer holds the failure. compiled: with torch.compile's best.
+    Where ours is wrong no time is taken: the answer holds the failure. compiled: with PyTorch's compiler.
     """
     weights = operation.weights(seed)
     right = reference_of(operation, weights, device)
@@ -69,11 +67,10 @@ def measure(operation: Operation, device: torch.device, calls: int, compiled: bo
         return answer
     plain = errors_of(operation, weights, right, CHANNELS_LAST)
     answer.facts |= {"errors": vars(errors), "errors_of_pytorch_bf16": vars(plain)} | ceilings(device)
-    makers = {name: make for name, make in BASELINES.items() if compiled or name not in COMPILERS} | {OURS: ours}
+    names = (DEFAULT, CHANNELS_LAST, operation.compiler) if compiled else (DEFAULT, CHANNELS_LAST)
+    makers = {name: BASELINES[name] for name in names} | {OURS: ours}
     if operation.training:
         makers[OURS_AS_TRAINED] = partial(ours, as_trained=True)
-    else:
-        makers.pop(COMPILED, None)  # as fast as the thorough one at best, and nothing is counted over a job
     inputs = inputs_of(operation.shape, device, SETS, seed)
     flops = count_flops(operation)
     for name, make in makers.items():

@@ -35,6 +35,7 @@ class Operation:
     """`net` on pictures (b, *space); `checked`: the odd, smaller shape on which it is compared with the reference.
 
     limits: the largest relative error of bf16 against float64: of the answers, of all gradients, of a single tensor's.
+    compiler: which of PyTorch's is compared with.
     """
 
     net: Net
@@ -42,6 +43,7 @@ class Operation:
     training: bool
     checked: tuple[int, ...]
     limits: tuple[float, float, float]
+    compiler: str
 
     @property
     def axes(self) -> int:
@@ -131,8 +133,6 @@ def max_autotune(operation: Operation, weights: Weights, device: torch.device) -
 
 BASELINES: dict[str, Callable[[Operation, Weights, torch.device], Running]] = {
     DEFAULT: default_pytorch, CHANNELS_LAST: channels_last, COMPILED: compiled, AUTOTUNED: max_autotune}
-
-COMPILERS = COMPILED, AUTOTUNED
 
 
 def _plain(

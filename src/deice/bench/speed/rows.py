@@ -8,7 +8,7 @@ import torch
 
 from deice.bench.speed import files, loading, operations, splitting
 from deice.bench.speed.answer import Answer, Line
-from deice.bench.speed.paths import Operation
+from deice.bench.speed.paths import AUTOTUNED, COMPILED, Operation
 from deice.devices import choose_device
 from deice.errors import RecipeFault
 from deice.nets import ResidualCNN, UNet
@@ -17,6 +17,7 @@ from deice.peers import find_topaz
 NETS = CNN, UNET, UNET_3D = ResidualCNN(), UNet(), UNet(depth=2)
 LIMITS = ((1.2e-2, 2.5e-2, 0.1), (3e-2, 6e-2, 0.2), (3e-2, 6e-2, 0.2))  # of bf16: answers, gradients, one tensor's
 BEST, DEFAULT = operations.BEST, "default PyTorch"
+COMPILERS = (AUTOTUNED, COMPILED, COMPILED)  # the thorough one takes two minutes to start on a U-Net: the whole job
 SPEED, STREAM = "speed", "stream"
 
 
@@ -99,6 +100,7 @@ class Site:
     out: Path
     plan: Plan
     topaz: Line = field(default_factory=dict)
+    batches: dict[bool, files.Batch] = field(default_factory=dict)
 
     @property
     def device(self) -> torch.device:
@@ -112,7 +114,10 @@ class Site:
     def batch(self, in_memory: bool) -> files.Batch:
         """The micrographs from file to file."""
         sizes, plan = self.plan.sizes(), self.plan
-        return files.Batch(self.folder(in_memory), plan.size or sizes.micrograph, plan.count or sizes.count)
+        if in_memory not in self.batches:
+            self.batches[in_memory] = files.Batch(self.folder(in_memory), plan.size or sizes.micrograph,
+                                                  plan.count or sizes.count)
+        return self.batches[in_memory]
 
     def topaz_line(self) -> Line | None:
         """Topaz on some of the micrographs in memory, measured once a leg; None where there is no Topaz."""
@@ -141,7 +146,7 @@ def operation(net: ResidualCNN | UNet, sizes: Callable[[Scale], tuple[int, ...]]
     """The work of a row of one operation."""
     def work(site: Site) -> Answer:
         scale, number = site.plan.sizes(), NETS.index(net)
-        asked = Operation(net, sizes(scale), training, scale.odd[number], LIMITS[number])
+        asked = Operation(net, sizes(scale), training, scale.odd[number], LIMITS[number], COMPILERS[number])
         compiled = site.plan.compiled and site.device.type == "cuda"
         return operations.measure(asked, site.device, scale.calls, compiled)
 
