@@ -55,14 +55,14 @@ class Pictures:
     ) -> tuple[Tensor, Tensor, Settings]:
         """`count` windows: noisy (count, 1, *window), truth of the same shape, and what was drawn, each (count,).
 
-        Both are normalised by the mean and the standard deviation of the noisy field, twice as wide as the window,
+        Both are normalised by the mean and the standard deviation of the noisy field, half as wide again as the window,
         that they are cut from. The truth is what a second exposure would share, through lens and camera: particles and
         background, without the ice that moves. key: the same whole numbers give the same windows on the same device.
         Raises RecipeFault for windows below 16 pixels.
         """
         if len(window) != 2 or min(window) < SMALLEST:
             raise RecipeFault(f"window is {list(window)}; expected two sizes of {SMALLEST} pixels or more")
-        device, size = torch.device(device), 2 * (max(window) + max(window) % 2)
+        device, size = torch.device(device), 2 * -(-3 * max(window) // 4)
         rng = np.random.default_rng(list(key))
         generator = torch.Generator(device).manual_seed(int(rng.integers(1 << 62)))
         bodies = build_bodies(self.proteins, self.seed, device)
