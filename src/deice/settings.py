@@ -18,11 +18,12 @@ class Data:
     """What is learnt from.
 
     `inputs`: files, globs and folders. `world`: instead of files, windows that are drawn while training goes on:
-    pictures. `target`: a folder of targets, named as the inputs. `axes`: zyx for volumes whose header does not say so.
-    `window`: pixels along each axis of a training window (one number, or one per axis). `validation`: the share of
-    images held out (of one image, the share of its longest axis). `order`: random, or window for network disks.
-    `normaliser`: standard, clipped, percentile or none. `threads`: that read. `tilt_range`: first and last tilt in
-    degrees of all tomograms, for schemes of the missing wedge (None: as the files beside each say).
+    pictures or tomograms. `target`: a folder of targets, named as the inputs. `axes`: zyx for volumes whose header
+    does not say so. `window`: pixels along each axis of a training window (one number, or one per axis).
+    `validation`: the share of images held out (of one image, the share of its longest axis). `order`: random, or
+    window for network disks. `normaliser`: standard, clipped, percentile or none. `threads`: that read. `tilt_range`:
+    first and last tilt in degrees of all tomograms, for schemes of the missing wedge (None: as the files beside each
+    say).
     """
 
     inputs: tuple[str, ...] = ()
