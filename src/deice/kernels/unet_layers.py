@@ -89,12 +89,12 @@ def project_gradient(gradient: Tensor, weight: Tensor, features: Tensor) -> tupl
 
 def _launch(function: str, over: Tensor, *arguments: Tensor | int | None) -> None:
     """On as many blocks as the chunks of `over` need, or as work at the same time."""
-    _kernel(function, over).launch(over.device, _blocks(over), THREADS, 0, *arguments)
+    _kernel(function, over.device, over.dtype, over.ndim).launch(over.device, _blocks(over), THREADS, 0, *arguments)
 
 
-def _kernel(function: str, like: Tensor) -> Kernel:
-    defines = (f"DEPTH={like.ndim - 3}", *TYPES[like.dtype])
-    return kernel("unet.cu", function, like.device, defines)
+@cache
+def _kernel(function: str, device: torch.device, dtype: torch.dtype, dimensions: int) -> Kernel:
+    return kernel("unet.cu", function, device, (f"DEPTH={dimensions - 3}", *TYPES[dtype]))
 
 
 def _blocks(over: Tensor) -> int:
@@ -109,7 +109,8 @@ def _partial(over: Tensor, kinds: int) -> Tensor:
 def _total(partial: Tensor, like: Tensor) -> Tensor:
     blocks, columns = partial.shape
     total = partial.new_empty(columns)
-    _kernel("add_blocks", like).launch(like.device, -(-columns // 32), THREADS, 0, partial, total, blocks, columns)
+    _kernel("add_blocks", like.device, like.dtype, like.ndim).launch(
+        like.device, -(-columns // 32), THREADS, 0, partial, total, blocks, columns)
     return total
 
 

@@ -71,7 +71,9 @@ def fused_unet(picture: Tensor, weights: Sequence[Tensor], biases: Sequence[Tens
 
 
 def can_fuse(picture: Tensor, widths: Sequence[int]) -> bool:
-    """Whether `fused_unet` can be had for `picture` and levels so wide; which it is, the log says once."""
+    """Whether `fused_unet` can be had for `picture` and levels so wide; on a GPU the log says once which it is."""
+    if picture.device.type != "cuda":
+        return False
     reason = _why_plain(picture, tuple(widths))
     _say(f"U-Net on {picture.device}: " + (f"PyTorch's kernels ({reason})" if reason else "fused kernels"))
     return reason is None
@@ -86,8 +88,6 @@ def _why_plain(picture: Tensor, widths: tuple[int, ...]) -> str | None:
     """Why not `fused_unet`, in words; None where it can be had."""
     if os.environ.get(SWITCH, "") == "plain":
         return f"{SWITCH}=plain"
-    if picture.device.type != "cuda":
-        return "no GPU"
     dtype = torch.get_autocast_dtype("cuda")
     if not torch.is_autocast_enabled("cuda") or dtype not in passes.TYPES:
         return "precision fp32"

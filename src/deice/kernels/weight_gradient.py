@@ -44,7 +44,7 @@ def weight_gradient(activations: Tensor, gradient: Tensor) -> tuple[Tensor, Tens
     rows = pictures * height * -(-width // STRIP)
     blocks = max(1, min(_processors(device), rows // ROWS_A_BLOCK))
     partial = gradient.new_empty((blocks, SUMS), dtype=torch.float32)
-    _function("weight_gradient", gradient).launch(
+    _function("weight_gradient", device, gradient.dtype).launch(
         device, blocks, THREADS, _stages(device) * STAGE_BYTES, activations, gradient, partial, pictures, height, width)
     total = _add_blocks(partial, gradient)
     weights = total[:-CHANNELS].view(CHANNELS, 3, 3, CHANNELS).permute(0, 3, 1, 2)
@@ -76,7 +76,7 @@ def _correlate(picture: Tensor, features: Tensor, flipped: bool) -> Tensor:
     device, (pictures, _, height, width) = features.device, features.shape
     blocks = min(BLOCKS_A_PROCESSOR * _processors(device), pictures * height)
     partial = features.new_empty((blocks, THIN_SUMS), dtype=torch.float32)
-    _function("correlate_picture_fp32" if exact else "correlate_picture", features).launch(
+    _function("correlate_picture_fp32" if exact else "correlate_picture", device, features.dtype).launch(
         device, blocks, THIN_THREADS, 0, picture, features, partial, pictures, height, width, int(flipped))
     return _add_blocks(partial, features)
 
@@ -85,16 +85,15 @@ def _add_blocks(partial: Tensor, like: Tensor) -> Tensor:
     """(blocks, columns) → (columns,), in a fixed order."""
     blocks, columns = partial.shape
     total = partial.new_empty(columns)
-    _function("add_blocks", like).launch(
+    _function("add_blocks", like.device, like.dtype).launch(
         partial.device, -(-columns // 32), ADDING_THREADS, 0, partial, total, blocks, columns)
     return total
 
 
-def _function(name: str, features: Tensor) -> Kernel:
-    """The CUDA function for the type and the device of `features`."""
-    is_bf16 = int(features.dtype == torch.bfloat16)
-    return kernel("weight_gradient.cu", name, features.device,
-                  (f"ELEMENT_BF16={is_bf16}", f"STAGES={_stages(features.device)}"))
+@cache
+def _function(name: str, device: torch.device, dtype: torch.dtype) -> Kernel:
+    is_bf16 = int(dtype == torch.bfloat16)
+    return kernel("weight_gradient.cu", name, device, (f"ELEMENT_BF16={is_bf16}", f"STAGES={_stages(device)}"))
 
 
 @cache
