@@ -161,7 +161,7 @@ def test_from_files_to_files_in_memory_and_on_the_disk(tmp_path, plan):
     assert any("no Topaz here" in note for note in memory["notes"])
     assert any("network" in note for note in memory["notes"])
     assert disk["ratio"]["copying the files"] > 0
-    assert not (tmp_path / "memory" / "deice-speed").exists()
+    assert not list((tmp_path / "memory").iterdir())
 
 
 def test_topaz_is_timed_by_its_command_without_its_start(tmp_path):

@@ -1,5 +1,6 @@
 """The rows: what is measured, on which sizes, and how much faster than what it should be."""
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -108,8 +109,8 @@ class Site:
         return choose_device(self.plan.device)
 
     def folder(self, in_memory: bool) -> Path:
-        """For files that live as long as the leg."""
-        return (self.plan.memory if in_memory else self.plan.disk or self.out) / "deice-speed"
+        """For files that live as long as the leg; legs at the same time each have their own."""
+        return (self.plan.memory if in_memory else self.plan.disk or self.out) / f"deice-speed-{os.getpid()}"
 
     def batch(self, in_memory: bool) -> files.Batch:
         """The micrographs from file to file."""
