@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,8 @@ def open_for_training(inputs: Sequence[Any], target: Any, scheme: Scheme, data: 
         return _open_packed(folder, scheme, data)
     named = _named_images(inputs, target, data.axes)
     directed = getattr(scheme, "directed", False)
-    sources = [source_of(name, images, data.normaliser, directed) for name, images, _ in named]
+    with ThreadPoolExecutor(data.threads) as threads:
+        sources = list(threads.map(lambda scene: source_of(*scene[:2], data.normaliser, directed), named))
     for source in sources:
         if len(source.views) < scheme.views_needed:
             raise PairFault(f"{source.name}: {len(source.views)} view; {name_of(scheme)} needs {scheme.views_needed} "

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from deice.ops.tiles import blocks
 
-SAMPLE = 1 << 24  # above this many elements training measures evenly spread slabs of an image, not all of it
+SAMPLE = 1 << 24  # above this many elements quantiles are measured on evenly spread slabs of an image, not on all of it
+SLABS = 16  # about so many of them
 CLIPPED = (0.0005, 0.9995)  # quantiles
 
 
@@ -65,7 +66,8 @@ def statistics(image: Any, limit: int | None = None) -> Statistics:
     count, mean, squares, not_finite = 0, 0.0, 0.0, 0
     for block in _sampled_blocks(image, limit):
         values = np.asarray(image[block], dtype=np.float64)
-        finite = values[np.isfinite(values)]
+        known = np.isfinite(values)
+        finite = values.ravel() if known.all() else values[known]
         not_finite += values.size - finite.size
         if not finite.size:
             continue
@@ -93,10 +95,10 @@ def finite_statistics(picture: Tensor) -> Statistics:
 
 
 def _sampled_blocks(image: Any, limit: int | None) -> list[slice]:
-    every = list(blocks(image.shape, 1 << 20))
     size = int(np.prod(image.shape))
     if limit is None or size <= limit:
-        return every
+        return list(blocks(image.shape, 1 << 20))
+    every = list(blocks(image.shape, limit // SLABS))
     step = size / limit
     return [every[int(i * step)] for i in range(int(len(every) / step))] or every[:1]
 
