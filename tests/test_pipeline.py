@@ -82,6 +82,18 @@ def test_held_whole_and_read_tile_by_tile_are_the_same(scheme, shape, monkeypatc
     assert np.isfinite(whole).all()
 
 
+@pytest.mark.parametrize("float16", [False, True])
+def test_files_too_large_to_be_held_go_tile_by_tile_in_flight_too(float16, tmp_path, monkeypatch):
+    scenes, model, clock = pictures(tmp_path / "in"), model_of(), Clock()
+    held = batch(scenes, tmp_path / "held", model, float16=float16)
+    monkeypatch.setitem(deice.resident.SHARE, "cpu", 1 << 40)
+    mapped = batch(scenes, tmp_path / "mapped", model, [CPU, CPU], clock=clock, float16=float16)
+    assert clock.seconds["uploading"] == 0 < clock.seconds["writing"]
+    for one, other in zip(held, mapped):
+        whole, tiled = (np.asarray(read(outcome.path), np.float64) for outcome in (one, other))
+        assert np.abs(whole - tiled).max() < (2e-3 if float16 else 1e-5) * whole.std()
+
+
 @pytest.mark.parametrize("dtype", ["i1", "u1", "<i2", ">i2", "<u2", "<f2", ">f4", "<f8"])
 def test_every_type_of_pixel_is_taken(dtype):
     picture = np.clip(40 * views((60, 50), count=1)[1][0] + 60, 0, 120).astype(dtype)

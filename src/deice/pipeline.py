@@ -9,7 +9,7 @@ import os
 import tempfile
 import threading
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from math import ceil, prod
@@ -131,14 +131,14 @@ def _denoise_into_file(
     path: Path, image: Image, estimator: Model | Filter, conditions: Conditions, float16: bool
 ) -> None:
     """Tile by tile into the mapped file, which is never in memory as a whole."""
-    with create(path, image.space, image.geometry, float16, describe(estimator)) as data:
-        if not float16:
-            denoise_into(data, image, estimator, conditions)
-            return
-        with _scratch(path.parent, image.space) as canvas:
-            denoise_into(canvas, image, estimator, conditions)
-            for row in range(len(canvas)):
+    with ExitStack() as stack:
+        data = stack.enter_context(create(path, image.space, image.geometry, float16, describe(estimator)))
+        canvas = stack.enter_context(_scratch(path.parent, image.space)) if float16 else data
+        denoise_into(canvas, image, estimator, conditions)
+        with conditions.stage(WRITING):
+            for row in range(len(canvas)) if float16 else ():
                 data[row] = canvas[row]
+            stack.close()  # completes the file
 
 
 def _say_if_alone(scene: Scene, model: Model, image: Image) -> None:
