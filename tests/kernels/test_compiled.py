@@ -37,6 +37,7 @@ def test_every_source_is_machine_code_for_every_architecture(source, architectur
     assert image[:4] == ELF
     assert int.from_bytes(image[18:20], "little") == CUDA
     assert all(b".text." + function in image for function in FUNCTIONS[source])
+    assert (b".text.two_layers" in image) == ("WGMMA" in macros)
 
 
 def test_what_was_compiled_is_kept(cache, monkeypatch):

@@ -11,6 +11,7 @@ import os
 import tempfile
 import threading
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import cache
 from importlib import import_module
 from importlib.resources import files
@@ -34,7 +35,8 @@ class Kernel:
     """One CUDA function on any device of its architecture."""
 
     def __init__(self, handle: Any):
-        self.handle = handle
+        self.driver = import_module("cuda.bindings.driver")
+        self.handle, self.function = handle, self.driver.CUfunction(int(handle))
         self.granted: dict[int, int] = {}  # shared memory that each device was asked for
 
     def launch(self, device: torch.device, blocks: int, threads: int, shared: int,
@@ -43,28 +45,28 @@ class Kernel:
 
         arguments: tensors go as pointers (None as a null pointer), int as 32-bit int, float as float.
         """
-        driver = import_module("cuda.bindings.driver")
-
         index = device.index if device.index is not None else torch.cuda.current_device()
-        with torch.cuda.device(index):
+        with torch.cuda.device(index) if index != torch.cuda.current_device() else nullcontext():
             if shared > self.granted.get(index, DYNAMIC_SHARED):
-                attribute = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-                _checked(driver.cuKernelSetAttribute(attribute, shared, self.handle, driver.CUdevice(index)))
+                attribute = self.driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+                _checked(self.driver.cuKernelSetAttribute(attribute, shared, self.handle, self.driver.CUdevice(index)))
                 self.granted[index] = shared
+            values = [_as_argument(argument) for argument in arguments]
+            places = (ctypes.c_void_p * len(values))(*map(ctypes.addressof, values))
             stream = torch.cuda.current_stream(index).cuda_stream
-            packed = tuple(zip(*map(_as_argument, arguments)))
-            _checked(driver.cuLaunchKernel(driver.CUfunction(int(self.handle)), blocks, 1, 1, threads, 1, 1, shared,
-                                           driver.CUstream(stream), packed, 0))
+            _checked(self.driver.cuLaunchKernel(self.function, blocks, 1, 1, threads, 1, 1, shared, stream,
+                                                ctypes.addressof(places), 0))
 
 
-def _as_argument(value: Tensor | int | float | None) -> tuple[Any, Any]:
-    if value is None:
-        return 0, ctypes.c_void_p
+def _as_argument(value: Tensor | int | float | None) -> Any:
     if isinstance(value, Tensor):
-        return value.data_ptr(), ctypes.c_void_p
-    return value, ctypes.c_float if isinstance(value, float) else ctypes.c_int
+        return ctypes.c_void_p(value.data_ptr())
+    if value is None:
+        return ctypes.c_void_p(None)
+    return ctypes.c_float(value) if isinstance(value, float) else ctypes.c_int(value)
 
 
+@cache
 def architecture_of(device: torch.device) -> str:
     """What machine code `device` runs, as `sm_80`; `sm_90a` where Hopper's own matrix instructions may be used."""
     major, minor = torch.cuda.get_device_capability(device)

@@ -30,10 +30,13 @@ class Shape:
 
     @property
     def shared(self) -> int:
+        """Bytes of shared memory of a block."""
         return self.workers * self.ring * ROW_BYTES + self.weight_bytes
 
 
-HOPPER = Shape(workers=4, ring=10, weight_bytes=9 * WIDTH * WIDTH * 2)
+LAYER_BYTES = 9 * WIDTH * WIDTH * 2  # of a layer's weights
+HOPPER = Shape(workers=4, ring=10, weight_bytes=LAYER_BYTES)
+HOPPER_PAIR = Shape(workers=3, ring=10 + 2, weight_bytes=2 * LAYER_BYTES)  # two rows of the layer between
 OTHERS = Shape(workers=2, ring=8, weight_bytes=0)
 
 
@@ -41,7 +44,8 @@ def first(picture: Tensor, weight: Tensor, bias: Tensor, out: Tensor) -> Tensor:
     """ReLU(convolution of `picture` (b, 1, y, x) by `weight` (32, 1, 3, 3) + bias) into `out` (b, 32, y, x)."""
     batch, _, height, width = picture.shape
     blocks = batch * -(-width // STRIP) * -(-height // COLUMN)
-    _kernel("first", out).launch(out.device, blocks, 256, 0, picture, out, weight, bias, height, width)
+    widen = _kernel("first", out.device, out.dtype)
+    widen.launch(out.device, blocks, 256, 0, picture, out, weight, bias, height, width)
     return out
 
 
@@ -49,14 +53,28 @@ def last_gradient(gradient: Tensor, weight: Tensor, scale: float, active: Tensor
     """scale · (gradient (b, 1, y, x) of what `last` gave, by its weight (1, 32, 3, 3)), where `active` > 0."""
     batch, _, height, width = gradient.shape
     blocks = batch * -(-width // STRIP) * -(-height // COLUMN)
-    _kernel("last_gradient", out).launch(out.device, blocks, 256, 0, gradient, out, weight, scale, active,
-                                         height, width)
+    widen = _kernel("last_gradient", out.device, out.dtype)
+    widen.launch(out.device, blocks, 256, 0, gradient, out, weight, scale, active, height, width)
     return out
 
 
 def layer(activations: Tensor, packed: Tensor, bias: Tensor, out: Tensor) -> Tensor:
     """ReLU(convolution of `activations` (b, 32, y, x) by packed weights + bias) into `out` of the same shape."""
     _walk("layer", activations, activations, out, packed, bias)
+    return out
+
+
+def can_pair(device: torch.device) -> bool:
+    """Whether `two_layers` runs on `device`: it needs Hopper's matrix units and shared memory."""
+    return architecture_of(device) == "sm_90a"
+
+
+def two_layers(activations: Tensor, packed: Sequence[Tensor], biases: Sequence[Tensor], out: Tensor,
+               between: Tensor | None = None) -> Tensor:
+    """`layer` twice in one walk, by the first two of `packed` and `biases`: what is between is neither read nor, unless
+    `between` is given to take it, written.
+    """
+    _walk("two_layers", activations, activations, out, packed[0], biases[0], packed[1], biases[1], between)
     return out
 
 
@@ -83,19 +101,37 @@ def activations_like(picture: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.empty((batch, height, width, WIDTH), dtype=dtype, device=picture.device).permute(0, 3, 1, 2)
 
 
-def _kernel(function: str, like: Tensor) -> Kernel:
-    hopper = architecture_of(like.device) == "sm_90a"
-    return kernel(SOURCE, function, like.device, TYPES[like.dtype] + (("WGMMA",) if hopper else ()))
+@cache
+def _kernel(function: str, device: torch.device, dtype: torch.dtype) -> Kernel:
+    hopper = architecture_of(device) == "sm_90a"
+    return kernel(SOURCE, function, device, TYPES[dtype] + (("WGMMA",) if hopper else ()))
 
 
 def _walk(function: str, activations: Tensor, *arguments: Tensor | float | None) -> None:
     """Launch one of the kernels that walk down strips: as many blocks as there are multiprocessors."""
     batch, _, height, width = activations.shape
     device = activations.device
-    shape = HOPPER if architecture_of(device) == "sm_90a" else OTHERS
-    blocks = min(_multiprocessors(device), -(-batch * -(-width // STRIP) * height // shape.workers))
-    _kernel(function, activations).launch(device, blocks, 128 * shape.workers, shape.shared, *arguments,
-                                          batch, height, width)
+    shape, step = (HOPPER, STRIP) if architecture_of(device) == "sm_90a" else (OTHERS, STRIP)
+    if function == "two_layers":
+        shape, step = HOPPER_PAIR, STRIP - 2
+    strips, processors = batch * -(-width // step), _multiprocessors(device)
+    rows = piece_rows(strips, height, processors * shape.workers)
+    blocks = min(processors, -(-strips * -(-height // rows) // shape.workers))
+    _kernel(function, device, activations.dtype).launch(device, blocks, 128 * shape.workers, shape.shared, *arguments,
+                                                        batch, height, width, rows)
+
+
+@cache
+def piece_rows(strips: int, height: int, workers: int) -> int:
+    """Into pieces of how many rows to cut each of the strips, so that all workers are done soonest.
+
+    A piece costs its rows and the two beside it.
+    """
+    def cost(rows: int) -> int:
+        return -(-strips * -(-height // rows) // workers) * (rows + 2)
+
+    rounds = range(1, 9)
+    return min((-(-height // max(1, min(height, n * workers // strips))) for n in rounds), key=cost)
 
 
 @cache

@@ -18,10 +18,7 @@ typedef unsigned short u16;
 #define TYPE "bf16"
 #endif
 #ifdef WGMMA
-#ifndef NW
-#define NW 4
-#endif
-constexpr int WORKERS = NW;  // warpgroups in a block
+constexpr int WORKERS = 4;  // warpgroups in a block
 constexpr int RING = 10;    // rows in flight
 #else
 constexpr int WORKERS = 2;
@@ -74,9 +71,15 @@ __device__ __forceinline__ void multiply(float* d, const u32* a, u32 b0, u32 b1)
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
-// Where a worker's rows are: strips of all pictures one below the other, cut into equal shares.
+// The pictures, and how the work is shared: every strip is cut into pieces of `rows` rows. Neighbouring workers have
+// neighbouring strips of the same rows, so that together they read memory in long stretches.
 struct Picture {
-    int height, width, across;  // across: strips side by side
+    int batch, height, width, rows;
+    int margin, step, across;  // pixels that the answer sees beyond the strip; of a strip that are right; strips side by side
+    __device__ __forceinline__ Picture(int b, int h, int w, int r, int layers)
+        : batch(b), height(h), width(w), rows(r), margin(layers), step(STRIP + 2 - 2 * layers) {
+        across = (w + step - 1) / step;
+    }
 };
 
 // The ring of one worker: what it copies, and from where.
@@ -88,7 +91,7 @@ struct Ring {
     bool inside[3];
 
     __device__ __forceinline__ void aim(const void* pictures, const Picture& p, int strip, u32 ring, int t) {
-        int x0 = (strip % p.across) * STRIP - 1;
+        int x0 = (strip % p.across) * p.step - p.margin;
         base = ring, thread = t, height = p.height, pitch = (long long)p.width * 64;
         to = (t & 3) * PLANE + (t >> 2) * 16;
         from = (const char*)pictures + (strip / p.across) * pitch * height + ((long long)x0 + (t >> 2)) * 64 + (t & 3) * 16;
@@ -193,29 +196,26 @@ struct Shared {
               "n"(1 - 2 * PLANE / 16), "n"(PART / 16)
             : "memory");
     }
-    __device__ __forceinline__ void finish(Sums<4>& sums) const {
+    template <int LEFT = 0> __device__ __forceinline__ void finish(Sums<4>& sums) const {
         float* d = &sums.of[0][0][0];
-        asm volatile("wgmma.wait_group.sync.aligned 0;" : SUMS_48 : : "memory");
+        asm volatile("wgmma.wait_group.sync.aligned %48;" : SUMS_48 : "n"(LEFT) : "memory");
     }
 };
 #endif
 
-// Walk a worker's share of all rows. `finished` takes a row of outputs: begin(row) before its sums are complete (to fetch
-// what it will need), keep(sums) when they are, end() while the next row is being multiplied.
+// Walk a worker's pieces. `finished` takes rows of outputs: begin(row) a row before its sums are complete (to fetch what it
+// will need), keep(sums) when they are, end(row) while the next row is being multiplied.
 template <int BLOCKS, class Weights, class Finished>
 __device__ __forceinline__ void walk(
-    const void* pictures, const Picture p, int batch, const Weights& weights, const float (*bias)[2], Finished& finished
+    const void* pictures, const Picture& p, const Weights& weights, const float (*bias)[2], Finished& finished
 ) {
     extern __shared__ __align__(128) char memory[];
     const int worker = __shfl_sync(~0u, threadIdx.x >> 7, 0), t = threadIdx.x & 127;  // the same for a warp: no branches
     const u32 ring_at = shared_address(memory) + worker * WORKER_BYTES;
-    const long long rows = (long long)batch * p.across * p.height;
-    const int workers = gridDim.x * WORKERS, me = blockIdx.x * WORKERS + worker;
-    int at = (int)(rows * me / workers);
-    const int end = (int)(rows * (me + 1) / workers);
-    while (at < end) {
-        const int strip = at / p.height, first = at - strip * p.height;
-        const int last = min(first + end - at, p.height);  // output rows first .. last - 1
+    const int strips = p.batch * p.across, pieces = strips * ((p.height + p.rows - 1) / p.rows);
+    for (int piece = blockIdx.x * WORKERS + worker; piece < pieces; piece += gridDim.x * WORKERS) {
+        const int strip = piece % strips, first = piece / strips * p.rows;
+        const int last = min(first + p.rows, p.height);  // output rows first .. last - 1
         Ring ring;
         ring.aim(pictures, p, strip, ring_at, t);
         finished.aim(p, strip, t);
@@ -235,7 +235,7 @@ __device__ __forceinline__ void walk(
             meet(worker);
             weights.start(sums, ring_at + slot * ROW, t);
             if (row > first + 1) finished.end(row - 2);
-            if (row > first) finished.begin(row - 1);
+            finished.begin(row, row >= first && row < last);
             if (row + RING - 1 <= last) ring.fetch(row + RING - 1, slot == 0 ? RING - 1 : slot - 1, pictures);
             commit_copies();
             slot = slot == RING - 1 ? 0 : slot + 1;
@@ -244,7 +244,6 @@ __device__ __forceinline__ void walk(
             sums.advance(bias);
         }
         finished.end(last - 1);
-        at += last - first;
     }
     wait_copies<0>();
 }
@@ -256,20 +255,22 @@ template <bool GRADIENT> struct Wide {
     long long pitch;
     long long place;    // bytes from row 0 to this thread's first pixel
     bool inside[2];
-    u32 held[2][4], active[2][4];
+    u32 held[2][4], active[2][4], coming[2][4];
 
     __device__ __forceinline__ void aim(const Picture& p, int strip, int t) {
-        int x = (strip % p.across) * STRIP + (t >> 5) * 16 + ((t & 31) >> 2);
+        int pixel = (t >> 5) * 16 + ((t & 31) >> 2), x = (strip % p.across) * p.step + pixel;
         pitch = (long long)p.width * 64;
         place = (strip / p.across) * pitch * p.height + (long long)x * 64 + (t & 3) * 16;
-        inside[0] = x < p.width, inside[1] = x + 8 < p.width;
+        for (int i = 0; i < 2; i++) inside[i] = x + 8 * i < p.width && pixel + 8 * i < p.step;
     }
-    __device__ __forceinline__ void begin(int row) {
+    __device__ __forceinline__ void begin(int row, bool wanted) {
+#pragma unroll
+        for (int i = 0; i < 8 * GRADIENT; i++) active[i / 4][i % 4] = coming[i / 4][i % 4];
 #pragma unroll
         for (int i = 0; i < 2; i++)
-            if (GRADIENT && inside[i]) {
+            if (GRADIENT && wanted && inside[i]) {
                 const uint4 v = *(const uint4*)(mask + place + row * pitch + i * 512);
-                active[i][0] = v.x, active[i][1] = v.y, active[i][2] = v.z, active[i][3] = v.w;
+                coming[i][0] = v.x, coming[i][1] = v.y, coming[i][2] = v.z, coming[i][3] = v.w;
             }
     }
     __device__ __forceinline__ void keep(const float (*sums)[4]) {
@@ -290,7 +291,7 @@ template <bool GRADIENT> struct Wide {
 
 template <bool GRADIENT>
 __device__ __forceinline__ void wide(
-    const void* pictures, void* out, const void* packed, const float* bias, const void* mask, int batch, Picture p
+    const void* pictures, void* out, const void* packed, const float* bias, const void* mask, const Picture& p
 ) {
 #ifdef WGMMA
     extern __shared__ __align__(128) char memory[];
@@ -307,20 +308,121 @@ __device__ __forceinline__ void wide(
         for (int e = 0; e < 2; e++) offset[j][e] = GRADIENT ? 0.f : bias[8 * (threadIdx.x & 3) + 2 * j + e];
     Wide<GRADIENT> finished;
     finished.to = (char*)out, finished.mask = (const char*)mask;
-    walk<4>(pictures, p, batch, weights, offset, finished);
+    walk<4>(pictures, p, weights, offset, finished);
 }
 
 extern "C" __global__ void __launch_bounds__(WORKERS * 128, 1) layer(
-    const void* pictures, void* out, const void* packed, const float* bias, int batch, int height, int width
+    const void* pictures, void* out, const void* packed, const float* bias, int batch, int height, int width, int rows
 ) {
-    wide<false>(pictures, out, packed, bias, nullptr, batch, {height, width, (width + STRIP - 1) / STRIP});
+    wide<false>(pictures, out, packed, bias, nullptr, Picture(batch, height, width, rows, 1));
 }
 
 extern "C" __global__ void __launch_bounds__(WORKERS * 128, 1) layer_gradient(
-    const void* gradient, void* out, const void* packed, const void* mask, int batch, int height, int width
+    const void* gradient, void* out, const void* packed, const void* mask, int batch, int height, int width, int rows
 ) {
-    wide<true>(gradient, out, packed, nullptr, mask, batch, {height, width, (width + STRIP - 1) / STRIP});
+    wide<true>(gradient, out, packed, nullptr, mask, Picture(batch, height, width, rows, 1));
 }
+
+#ifdef WGMMA
+// Two layers in one walk: rows of the first stay in shared memory. It makes 64 pixels of each row, one beyond the strip on
+// either side, of which the second makes 62. A row behind the first, the second takes the row that was made a step ago.
+constexpr int PAIR_WORKERS = 3;  // with two sets of sums, three warpgroups share the registers
+constexpr int PAIR_BYTES = (RING + 2) * ROW;
+
+// Where this thread puts rows of the first layer: into shared memory, with zeros where the row or the pixel is outside the
+// picture, and, where they are wanted, the strip's own into `kept`.
+struct Between {
+    u32 at;
+    char* kept;  // or null
+    long long pitch, place;
+    int height, top, bottom;
+    bool inside[2], own[2];
+
+    __device__ __forceinline__ void aim(const Picture& p, int strip, u32 rows, int t) {
+        int pixel = (t >> 5) * 16 + ((t & 31) >> 2), x = (strip % p.across) * p.step - 1 + pixel;
+        at = rows + (t & 3) * PLANE + pixel * 16, height = p.height, pitch = (long long)p.width * 64;
+        place = (strip / p.across) * pitch * height + (long long)x * 64 + (t & 3) * 16;
+        for (int i = 0; i < 2; i++) {
+            int here = pixel + 8 * i;
+            inside[i] = x + 8 * i >= 0 && x + 8 * i < p.width;
+            own[i] = inside[i] && kept && here >= 1 && here <= p.step;
+        }
+    }
+    __device__ __forceinline__ void put(int row, int half, const float (*sums)[4]) const {
+        const bool there = row >= 0 && row < height, wanted = row >= top && row < bottom;
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            u32 v[4];
+#pragma unroll
+            for (int j = 0; j < 4; j++)
+                v[j] = there && inside[i] ? pack_positive(sums[j][2 * i], sums[j][2 * i + 1]) : 0u;
+            asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};"
+                         ::"r"(at + half * ROW + i * 128), "r"(v[0]), "r"(v[1]), "r"(v[2]), "r"(v[3]) : "memory");
+            if (wanted && own[i]) store16(kept + place + row * pitch + i * 512, v);
+        }
+    }
+};
+
+__device__ __forceinline__ void bias_of(float (*offset)[2], const float* bias) {
+#pragma unroll
+    for (int n = 0; n < 8; n++) offset[n / 2][n % 2] = bias[8 * (threadIdx.x & 3) + n];
+}
+
+extern "C" __global__ void __launch_bounds__(PAIR_WORKERS * 128, 1) two_layers(
+    const void* pictures, void* out, const void* packed, const float* bias, const void* packed_second,
+    const float* bias_second, void* kept, int batch, int height, int width, int rows
+) {
+    extern __shared__ __align__(128) char memory[];
+    const Picture p(batch, height, width, rows, 2);
+    Shared first, second;
+    first.load(packed, shared_address(memory) + PAIR_WORKERS * PAIR_BYTES, PAIR_WORKERS * 128);
+    second.load(packed_second, first.base + Shared::BYTES, PAIR_WORKERS * 128);
+    float offset[4][2], offset_second[4][2];
+    bias_of(offset, bias), bias_of(offset_second, bias_second);
+    const int worker = __shfl_sync(~0u, threadIdx.x >> 7, 0), t = threadIdx.x & 127;
+    const u32 ring_at = shared_address(memory) + worker * PAIR_BYTES, between_at = ring_at + RING * ROW;
+    Wide<false> finished;
+    finished.to = (char*)out;
+    const int strips = p.batch * p.across, pieces = strips * ((p.height + p.rows - 1) / p.rows);
+    for (int piece = blockIdx.x * PAIR_WORKERS + worker; piece < pieces; piece += gridDim.x * PAIR_WORKERS) {
+        const int strip = piece % strips, top = piece / strips * p.rows, bottom = min(top + p.rows, p.height);
+        Ring ring;
+        Between between;
+        between.kept = (char*)kept, between.top = top, between.bottom = bottom;
+        ring.aim(pictures, p, strip, ring_at, t);
+        between.aim(p, strip, between_at, t);
+        finished.aim(p, strip, t);
+        meet(worker);  // the ring may still be read for the strip before
+        for (int i = 0; i < RING - 1; i++) {
+            if (top - 2 + i <= bottom + 1) ring.fetch(top - 2 + i, i, pictures);
+            commit_copies();
+        }
+        Sums<4> sums, sums_second;
+        sums.begin(offset), sums_second.begin(offset_second);
+        int slot = 0, half = 0;  // half: where the first layer's row - 1 goes, and row - 2 is not
+        for (int row = top - 2; row <= bottom + 2; row++) {
+            wait_copies<RING - 2>();
+            asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+            meet(worker);
+            first.start(sums, ring_at + slot * ROW, t);
+            second.start(sums_second, between_at + (1 - half) * ROW, t);
+            if (row > top + 3) finished.end(row - 4);
+            if (row + RING - 1 <= bottom + 1) ring.fetch(row + RING - 1, slot == 0 ? RING - 1 : slot - 1, pictures);
+            commit_copies();
+            slot = slot == RING - 1 ? 0 : slot + 1;
+            first.finish<1>(sums);
+            between.put(row - 1, half, sums.of[0]);
+            sums.advance(offset);
+            second.finish<0>(sums_second);
+            finished.keep(sums_second.of[0]);
+            sums_second.advance(offset_second);
+            half = 1 - half;
+        }
+        finished.end(bottom - 1);
+    }
+    wait_copies<0>();
+}
+#endif
 
 // 32 channels to one: out = from + scale · (sum + bias) in fp32. `from` may be null.
 struct Narrow {
@@ -330,18 +432,19 @@ struct Narrow {
     long long place;
     int width;
     bool inside[2];
-    float base[2], held[2];
+    float base[2], coming[2], held[2];
 
     __device__ __forceinline__ void aim(const Picture& p, int strip, int t) {
-        int x = (strip % p.across) * STRIP + (t >> 5) * 16 + ((t & 31) >> 2);
+        int x = (strip % p.across) * p.step + (t >> 5) * 16 + ((t & 31) >> 2);
         width = p.width;
         place = (strip / p.across) * (long long)p.width * p.height + x;
         inside[0] = (t & 3) == 0 && x < p.width, inside[1] = (t & 3) == 0 && x + 8 < p.width;
-        base[0] = base[1] = 0.f;
+        base[0] = base[1] = coming[0] = coming[1] = 0.f;
     }
-    __device__ __forceinline__ void begin(int row) {
+    __device__ __forceinline__ void begin(int row, bool wanted) {
+        for (int i = 0; i < 2; i++) base[i] = coming[i];
         for (int i = 0; i < 2; i++)
-            if (from && inside[i]) base[i] = from[place + (long long)row * width + 8 * i];
+            if (from && wanted && inside[i]) coming[i] = from[place + (long long)row * width + 8 * i];
     }
     __device__ __forceinline__ void keep(const float (*sums)[4]) {
         for (int i = 0; i < 2; i++) held[i] = base[i] + scale * sums[0][2 * i];
@@ -354,14 +457,14 @@ struct Narrow {
 
 extern "C" __global__ void __launch_bounds__(WORKERS * 128, 1) last(
     const void* activations, float* out, const void* packed, const float* bias, const float* from, float scale, int batch,
-    int height, int width
+    int height, int width, int rows
 ) {
     Fragments<1> weights;
     weights.load(packed, 0, 0);
     const float offset[1][2] = {{bias ? bias[0] : 0.f, 0.f}};
     Narrow finished;
     finished.to = out, finished.from = from, finished.scale = scale;
-    walk<1>(activations, {height, width, (width + STRIP - 1) / STRIP}, batch, weights, offset, finished);
+    walk<1>(activations, Picture(batch, height, width, rows, 1), weights, offset, finished);
 }
 
 // One channel to 32, on the ordinary units: a thread makes 8 channels of one pixel after the other down a column.
@@ -369,7 +472,8 @@ constexpr int COLUMN = 64;  // rows of a block
 
 template <bool GRADIENT>
 __device__ __forceinline__ void widen(
-    const float* picture, void* out, const float* weights, const float* bias, float scale, const void* mask, int height,
+    const float* __restrict__ picture, void* __restrict__ out, const float* __restrict__ weights,
+    const float* __restrict__ bias, float scale, const void* __restrict__ mask, int height,
     int width
 ) {
     const int across = (width + STRIP - 1) / STRIP, down = (height + COLUMN - 1) / COLUMN;
@@ -384,7 +488,7 @@ __device__ __forceinline__ void widen(
 #pragma unroll
         for (int k = 0; k < 9; k++) w[k][c] = scale * weights[(8 * group + c) * 9 + (GRADIENT ? 8 - k : k)];
     }
-    const float* column = picture + origin + x;
+    const float* __restrict__ column = picture + origin + x;
     const bool left = x > 0, right = x + 1 < width;
     auto see = [&](float* seen, int y) {
         const bool there = y >= 0 && y < height;
@@ -394,14 +498,14 @@ __device__ __forceinline__ void widen(
     float seen[3][3];
     see(seen[0], top - 1);
     see(seen[1], top);
-    char* to = (char*)out + ((origin + x) * 32 + 8 * group) * 2;
-    const char* from = (const char*)mask + ((origin + x) * 32 + 8 * group) * 2;
+    uint4* __restrict__ to = (uint4*)out + (origin + x) * 4 + group;
+    const uint4* __restrict__ from = (const uint4*)mask + (origin + x) * 4 + group;
     const int bottom = top + COLUMN < height ? top + COLUMN : height;
 #pragma unroll 6
     for (int y = top; y < bottom; y++) {
         see(seen[2], y + 1);
         uint4 active;
-        if (GRADIENT) active = *(const uint4*)(from + (long long)y * width * 64);
+        if (GRADIENT) active = from[(long long)y * width * 4];
         float sums[8];
 #pragma unroll
         for (int c = 0; c < 8; c++) {
@@ -414,20 +518,22 @@ __device__ __forceinline__ void widen(
         for (int c = 0; c < 4; c++)
             held[c] = GRADIENT ? where_not_zero(pack(sums[2 * c], sums[2 * c + 1]), (&active.x)[c])
                                : pack_positive(sums[2 * c], sums[2 * c + 1]);
-        store16(to + (long long)y * width * 64, held);
+        to[(long long)y * width * 4] = make_uint4(held[0], held[1], held[2], held[3]);
 #pragma unroll
         for (int k = 0; k < 3; k++) seen[0][k] = seen[1][k], seen[1][k] = seen[2][k];
     }
 }
 
 extern "C" __global__ void __launch_bounds__(256, 2) first(
-    const float* picture, void* out, const float* weights, const float* bias, int height, int width
+    const float* __restrict__ picture, void* __restrict__ out, const float* __restrict__ weights,
+    const float* __restrict__ bias, int height, int width
 ) {
     widen<false>(picture, out, weights, bias, 1.f, nullptr, height, width);
 }
 
 extern "C" __global__ void __launch_bounds__(256, 2) last_gradient(
-    const float* gradient, void* out, const float* weights, float scale, const void* mask, int height, int width
+    const float* __restrict__ gradient, void* __restrict__ out, const float* __restrict__ weights, float scale,
+    const void* __restrict__ mask, int height, int width
 ) {
     widen<true>(gradient, out, weights, nullptr, scale, mask, height, width);
 }

