@@ -7,7 +7,7 @@
 
 The tomogram is drawn by processes of their own (the default cell, voxels of 10 Å; a large one is put together from
 tomograms of 128×256×256, of which there are eight), then `deice denoise` runs in this one, whose highest anonymous
-memory and highest GPU memory are sampled. DIR/NAME.json holds the figures.
+memory and highest GPU memory are sampled. DIR/NAME.json and .md hold the figures.
 """
 
 import argparse
@@ -25,7 +25,7 @@ import torch
 from deice import metrics, read
 from deice.bench.cost import metered
 from deice.bench.judge import GIGABYTE
-from deice.bench.suite import write_json
+from deice.bench.suite import write_json, write_text
 from deice.bench.tegunov import best_tegunov
 from deice.cli import run as deice
 from deice.devices import choose_device, machine
@@ -128,14 +128,15 @@ def measured(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def markdown(found: dict[str, Any]) -> str:
-    """The figures as two tables."""
-    size, gpu = "×".join(map(str, found["size"])), found["gpu_reserved_gb"]
-    lines = ["| tomogram | method | minutes | of these training | RAM GB | GPU GB |", "|:---|:---|---:|---:|---:|---:|",
-             f"| {size} | {found['method']} | {found['seconds'] / 60:.1f} | {found['training_seconds'] / 60:.1f} | "
-             f"{found['ram_gb']:.2f} | {'–' if gpu is None else f'{gpu:.2f}'} |", "",
-             "| | CC | PSNR dB |", "|:---|---:|---:|"]
-    return "\n".join([*lines, *(f"| {name} | {row['cc']:.3f} | {row['psnr']:.2f} |"
-                                for name, row in found["quality"].items())])
+    """The figures: what it took, and correlation and PSNR of everything there is."""
+    size, gpu, curve = "×".join(map(str, found["size"])), found["gpu_reserved_gb"], found["validations"]
+    best = min(curve, key=lambda one: one[2])
+    held = "no GPU" if gpu is None else f"{gpu:.2f} GB of the GPU"
+    took = (f"{size}, {found['method']}, {found['machine']}: {found['seconds'] / 60:.1f} minutes in all, "
+            f"{found['training_seconds'] / 60:.1f} of them training ({curve[-1][1]} steps, the best validation after "
+            f"{best[0] / 60:.1f}); {found['ram_gb']:.2f} GB of anonymous RAM, {held}.")
+    rows = [f"| {name} | {row['cc']:.3f} | {row['psnr']:.2f} |" for name, row in found["quality"].items()]
+    return "\n".join([took, "", "| | CC | PSNR dB |", "|:---|---:|---:|", *rows])
 
 
 def main(words: list[str] | None = None) -> None:
@@ -154,6 +155,7 @@ def main(words: list[str] | None = None) -> None:
     given = parser.parse_args(words)
     found = measured(given)
     write_json(given.out / f"{given.name}.json", found)
+    write_text(given.out / f"{given.name}.md", markdown(found) + "\n")
     print(markdown(found))
 
 

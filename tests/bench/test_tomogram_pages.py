@@ -72,7 +72,8 @@ def test_one_tomogram_is_timed_and_judged(tmp_path: Path, capsys: pytest.Capture
     assert found["quality"].keys() == {"raw", "denoised"}
     assert 0.1 < found["ram_gb"] < 4
     assert found["validations"]
-    assert "| 32×48×48 | recorrupted |" in capsys.readouterr().out
+    assert (tmp_path / "out" / "denoised.md").read_text() in capsys.readouterr().out
+    assert "32×48×48, recorrupted" in (tmp_path / "out" / "denoised.md").read_text()
 
 
 def test_a_large_one_is_put_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
