@@ -16,6 +16,7 @@ from deice.cli import run
 from deice.image import Geometry
 from deice.recipe import completed, from_table, read_recipe, read_table, to_table
 from deice.weight_dumps import Layout, write_dumps
+from deice.worlds.drawn import WORLDS
 
 ROOT = Path(__file__).resolve().parents[1]
 GUIDES = ("docs/micrographs.md", "docs/tomograms.md")
@@ -116,8 +117,9 @@ def test_the_python_of_the_readme_runs(desk):
 def test_a_recipe_is_complete_and_trains(path, desk, capsys):
     recipe = read_recipe(path)
     assert recipe.net is not None
-    assert recipe.data.inputs
-    assert len(recipe.data.window) == (3 if recipe.data.axes == "zyx" else 2)
+    axes = WORLDS[recipe.data.world].axes if recipe.data.world else 3 if recipe.data.axes == "zyx" else 2
+    assert bool(recipe.data.inputs) != bool(recipe.data.world)
+    assert len(recipe.data.window) == axes
     if recipe.data.inputs == ("halves",):
         deice.split(sorted((desk / "movies").iterdir()), "halves", gain="gain.mrc")
     toy = "-o run --steps 2 --net unet:size=2,depth=1 --patch 16 --batch 2"
@@ -126,7 +128,7 @@ def test_a_recipe_is_complete_and_trains(path, desk, capsys):
     assert ran.scheme == recipe.scheme
     assert (ran.data.inputs, ran.data.target, ran.training.lr) == (
         recipe.data.inputs, recipe.data.target, recipe.training.lr)  # fmt: skip
-    assert np.isfinite(deice.denoise(views((16, 32, 32) if recipe.data.axes else (64, 64), 1)[1], "run").views).all()
+    assert np.isfinite(deice.denoise(views((16, 32, 32) if axes == 3 else (64, 64), 1)[1], "run").views).all()
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
