@@ -13,10 +13,6 @@ def _as_bias(bias: Tensor | None, like: Tensor) -> Tensor | float:
     return 0.0 if bias is None else bias.reshape(-1, *[1] * (like.ndim - 2)).to(like.dtype)
 
 
-def _sums(gradient: Tensor) -> Tensor:
-    return gradient.sum([axis for axis in range(gradient.ndim) if axis != 1])
-
-
 def bias_relu(features: Tensor, bias: Tensor) -> Tensor:
     return functional.relu(features + _as_bias(bias, features))
 
@@ -35,25 +31,42 @@ def project(features: Tensor, weight: Tensor, bias: Tensor, added: Tensor | None
     return answer if added is None else answer + added
 
 
-def relu_gradient(gradient: Tensor, features: Tensor) -> Tensor:
+def room_for_sums(like: Tensor, columns: int) -> Tensor:
+    return like.new_full((3, columns), float("nan"))
+
+
+def add_blocks(partial: Tensor, like: Tensor) -> Tensor:
+    return partial.sum(0)
+
+
+def _leave(gradient: Tensor, sums: Tensor) -> None:
+    sums.zero_()
+    sums[1] = gradient.sum([axis for axis in range(gradient.ndim) if axis != 1])
+
+
+def relu_gradient(gradient: Tensor, features: Tensor, sums: Tensor) -> None:
     gradient *= features > 0
-    return _sums(gradient)
+    _leave(gradient, sums)
 
 
-def enlarge_gradient(gradient: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
+def enlarge_gradient(gradient: Tensor, features: Tensor, sums: Tensor) -> Tensor:
     pool = {4: functional.avg_pool2d, 5: functional.avg_pool3d}[features.ndim]
     out = pool(gradient, 2) * 2 ** (features.ndim - 2) * (features > 0)
-    return out, _sums(out)
+    _leave(out, sums)
+    return out
 
 
-def place_and_pool_gradient(of_placed: Tensor, placed: Tensor, of_pooled: Tensor) -> tuple[Tensor, Tensor]:
+def place_and_pool_gradient(of_placed: Tensor, placed: Tensor, of_pooled: Tensor, sums: Tensor) -> Tensor:
     seen = placed.detach().clone().requires_grad_()
     with torch.enable_grad():
         pooled = {4: functional.max_pool2d, 5: functional.max_pool3d}[placed.ndim](seen, 2)
     out = (of_placed + torch.autograd.grad(pooled, seen, of_pooled)[0]) * (placed > 0)
-    return out, _sums(out)
+    _leave(out, sums)
+    return out
 
 
-def project_gradient(gradient: Tensor, weight: Tensor, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def project_gradient(gradient: Tensor, weight: Tensor, features: Tensor, of_weight: Tensor, sums: Tensor) -> Tensor:
     out = gradient * _as_bias(weight, features) * (features > 0)
-    return out, _sums(out), _sums(gradient * features)
+    _leave(out, sums)
+    _leave(gradient * features, of_weight)
+    return out

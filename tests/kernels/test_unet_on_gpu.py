@@ -71,24 +71,23 @@ def test_every_pass_is_the_plain_one(dtype, channels, space):
 @pytest.mark.parametrize("space", SPACES)
 def test_every_pass_back_is_the_plain_one(dtype, channels, space):
     gradient, active = features(channels, space, dtype, 0), features(channels, space, dtype, 1)
-    found, expected = gradient.clone(), gradient.double()
-    poison()
-    same(passes.relu_gradient(found, active), plain.relu_gradient(expected, active.double()), dtype)
-    same(found, expected, dtype)
     wide, coarse = features(channels + 8, space, dtype, 2), features(channels, halved(space), dtype, 3)
-    poison()
-    for one, other in zip(passes.enlarge_gradient(wide[:, :channels], coarse),
-                          plain.enlarge_gradient(wide[:, :channels].double(), coarse.double())):
-        same(one, other, dtype)
     placed = features(channels + 8, space, dtype, 4).relu().round()  # with many ties
-    poison()
-    for one, other in zip(passes.place_and_pool_gradient(wide[:, 8:], placed[:, 8:], coarse),
-                          plain.place_and_pool_gradient(wide[:, 8:].double(), placed[:, 8:].double(), coarse.double())):
-        same(one, other, dtype)
     flat, weight = torch.randn(2, 1, *space, device="cuda"), torch.randn(channels, device="cuda")
     poison()
-    for one, other in zip(passes.project_gradient(flat, weight, active),
-                          plain.project_gradient(flat.double(), weight.double(), active.double())):
+    rooms = [passes.room_for_sums(gradient, 5 * channels), plain.room_for_sums(gradient.double(), 5 * channels)]
+    answers = []
+    for module, room, kind in ((passes, rooms[0], dtype), (plain, rooms[1], torch.float64)):
+        sums, masked = room.split(channels, 1), gradient.to(kind, copy=True)
+        module.relu_gradient(masked, active.to(kind), sums[0])
+        exact = torch.float32 if module is passes else torch.float64
+        wide_here, placed_here, coarse_here = wide.to(kind), placed.to(kind), coarse.to(kind)
+        answers.append([
+            masked, module.enlarge_gradient(wide_here[:, :channels], coarse_here, sums[1]),
+            module.place_and_pool_gradient(wide_here[:, 8:], placed_here[:, 8:], coarse_here, sums[2]),
+            module.project_gradient(flat.to(exact), weight.to(exact), active.to(kind), sums[3], sums[4]),
+            module.add_blocks(room, gradient)])
+    for one, other in zip(*answers, strict=True):
         same(one, other, dtype)
 
 

@@ -4,7 +4,8 @@
 // Features are (b, z, y, x, channels) of bf16, or fp16 where FP16 is defined; a picture has one z. A thread works on
 // chunks of eight channels, 16 bytes. `chunks` is how many a pixel has, a power of two up to 256; `stride` how many lie
 // between two pixels where the features are part of wider ones. DEPTH is 2 where z is pooled too, else 1. Gradients of
-// biases are sums over pixels: each block leaves its own in `partial`, which `add_blocks` adds in a fixed order.
+// biases are sums over pixels: each block leaves its own in `partial`, a part of rows of `columns`, one row a block, which
+// `add_blocks` adds in a fixed order.
 //
 // No header is included, so that NVRTC compiles it without a CUDA toolkit.
 
@@ -84,8 +85,8 @@ struct Coarse {
     }
 };
 
-// partial[block, offset + channel] of `columns`: the sums that the threads of one chunk hold.
-__device__ __forceinline__ void leave(const Eight& sum, float* partial, int chunks, int columns, int offset) {
+// partial[block x columns + channel]: the sums that the threads of one chunk hold.
+__device__ __forceinline__ void leave(const Eight& sum, float* partial, int columns, int chunks) {
     __shared__ float sums[THREADS * 8];
     __syncthreads();
 #pragma unroll
@@ -94,7 +95,7 @@ __device__ __forceinline__ void leave(const Eight& sum, float* partial, int chun
     for (int channel = threadIdx.x; channel < chunks * 8; channel += THREADS) {
         float total = 0;
         for (int at = channel; at < THREADS * 8; at += chunks * 8) total += sums[at];
-        partial[(i64)blockIdx.x * columns + offset + channel] = total;
+        partial[(i64)blockIdx.x * columns + channel] = total;
     }
 }
 
@@ -171,9 +172,9 @@ project(const uint4* features, const float* weight, const float* bias, const flo
 
 // ------------------------------------------------------------------------------------------------------------ gradients
 
-// gradient x (features > 0), in place; partial (blocks, channels): its sums.
+// gradient x (features > 0), in place; partial: its sums.
 extern "C" __global__ void __launch_bounds__(THREADS)
-relu_gradient(uint4* gradient, const uint4* features, float* partial, int chunks, int pixels) {
+relu_gradient(uint4* gradient, const uint4* features, float* partial, int columns, int chunks, int pixels) {
     Eight sum = {};
     FOR_EACH_PIXEL(pixels) {
         Eight here = load(gradient + pixel * chunks + chunk);
@@ -183,13 +184,13 @@ relu_gradient(uint4* gradient, const uint4* features, float* partial, int chunks
         store(gradient + pixel * chunks + chunk, here);
         add_to(sum, here);
     }
-    leave(sum, partial, chunks, chunks * 8, 0);
+    leave(sum, partial, columns, chunks);
 }
 
-// Of `enlarge`, and of the ReLU that made the features it enlarged: into `out`; partial (blocks, channels): its sums.
+// Of `enlarge`, and of the ReLU that made the features it enlarged: into `out`; partial: its sums.
 extern "C" __global__ void __launch_bounds__(THREADS)
-enlarge_gradient(const uint4* gradient, const uint4* features, uint4* out, float* partial, int chunks, int stride,
-                 int slabs, int height, int width) {
+enlarge_gradient(const uint4* gradient, const uint4* features, uint4* out, float* partial, int columns, int chunks,
+                 int stride, int slabs, int height, int width) {
     Eight sum = {};
     FOR_EACH_PIXEL((i64)slabs * height * width) {
         const Coarse grid(pixel, height, width);
@@ -202,14 +203,14 @@ enlarge_gradient(const uint4* gradient, const uint4* features, uint4* out, float
         store(out + pixel * chunks + chunk, here);
         add_to(sum, here);
     }
-    leave(sum, partial, chunks, chunks * 8, 0);
+    leave(sum, partial, columns, chunks);
 }
 
 // Of `place_and_pool`: what comes back from where the features were placed, and to the first largest of each block what
-// comes back from its maximum; where the features are above zero. partial (blocks, channels): the sums.
+// comes back from its maximum; where the features are above zero. partial: the sums.
 extern "C" __global__ void __launch_bounds__(THREADS)
 place_and_pool_gradient(const uint4* of_placed, const uint4* placed, const uint4* of_pooled, uint4* out, float* partial,
-                        int chunks, int stride, int slabs, int height, int width) {
+                        int columns, int chunks, int stride, int slabs, int height, int width) {
     Eight sum = {};
     FOR_EACH_PIXEL((i64)slabs * height * width) {
         const Coarse grid(pixel, height, width);
@@ -235,30 +236,30 @@ place_and_pool_gradient(const uint4* of_placed, const uint4* placed, const uint4
             add_to(sum, here);
         }
     }
-    leave(sum, partial, chunks, chunks * 8, 0);
+    leave(sum, partial, columns, chunks);
 }
 
-// Of `project`, and of the ReLU that made its features: into `out`. partial (blocks, 2 x channels): the sums of
-// gradient x feature, which are the weight's gradient, and of `out`.
+// Of `project`, and of the ReLU that made its features: into `out`; partial: its sums. of_weight: as partial, the sums of
+// gradient x feature, which are the weight's gradient.
 extern "C" __global__ void __launch_bounds__(THREADS)
-project_gradient(const float* gradient, const float* weight, const uint4* features, uint4* out, float* partial, int chunks,
-                 int pixels) {
+project_gradient(const float* gradient, const float* weight, const uint4* features, uint4* out, float* of_weight,
+                 float* partial, int columns, int chunks, int pixels) {
     const Eight factor = eight_floats(weight + threadIdx.x % chunks * 8);
-    Eight of_weight = {}, sum = {};
+    Eight weighted = {}, sum = {};
     FOR_EACH_PIXEL(pixels) {
         const float here = gradient[pixel];
         const Eight feature = load(features + pixel * chunks + chunk);
         Eight back;
 #pragma unroll
         for (int i = 0; i < 8; ++i) {
-            of_weight.of[i] += here * feature.of[i];
+            weighted.of[i] += here * feature.of[i];
             back.of[i] = feature.of[i] > 0.0f ? here * factor.of[i] : 0.0f;
         }
         store(out + pixel * chunks + chunk, back);
         add_to(sum, back);
     }
-    leave(of_weight, partial, chunks, chunks * 16, 0);
-    leave(sum, partial, chunks, chunks * 16, chunks * 8);
+    leave(weighted, of_weight, columns, chunks);
+    leave(sum, partial, columns, chunks);
 }
 
 // total[column] = sum over blocks of partial[block, column]: eight shares of the blocks, 32 columns.

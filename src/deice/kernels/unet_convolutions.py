@@ -54,7 +54,7 @@ def gradients(gradient: Tensor, features: Tensor, weight: Tensor, wanted: bool) 
         out = narrow.layer_gradient(gradient, packed, features, torch.empty_like(features))
         return out, weight_gradient(features, gradient)[0]
     channels, ones = weight.shape[1], [1] * (features.ndim - 2)
-    of_features, of_weight, _ = torch.ops.aten.convolution_backward(
+    of_features, of_weight, _ = torch.ops.aten.convolution_backward.default(
         gradient, _widened(features, dtype), _widened(weight, dtype), None, ones, ones, ones, False, [0] * len(ones), 1,
         [wanted, True, False])
     of_features = channels_last(of_features[:, :channels]) if wanted else nothing
@@ -63,7 +63,7 @@ def gradients(gradient: Tensor, features: Tensor, weight: Tensor, wanted: bool) 
 
 def _convolution(features: Tensor, weight: Tensor, dtype: torch.dtype) -> Tensor:
     ones = [1] * (features.ndim - 2)
-    found = torch.ops.aten.convolution(
+    found = torch.convolution(
         _widened(features, dtype), _widened(weight, dtype), None, ones, ones, ones, False, [0] * len(ones), 1)
     return channels_last(found)
 

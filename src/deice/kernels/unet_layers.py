@@ -16,7 +16,7 @@ from deice.kernels.compiled import Kernel, kernel
 
 TYPES = {torch.bfloat16: (), torch.float16: ("FP16",)}  # and the macros that ask for them
 THREADS = 256
-BLOCKS_A_PROCESSOR = 8
+BLOCKS_A_PROCESSOR, SUMMING_BLOCKS_A_PROCESSOR = 8, 6
 LARGEST = 2**31 - 1  # pixels, which the kernels count in 32 bits
 
 
@@ -51,67 +51,70 @@ def project(features: Tensor, weight: Tensor, bias: Tensor, added: Tensor | None
     return answer
 
 
-def relu_gradient(gradient: Tensor, features: Tensor) -> Tensor:
-    """Make `gradient` zero where the features are not above zero, in place; returns its sums, the bias's gradient."""
-    partial = _partial(gradient, 1)
-    _launch("relu_gradient", gradient, gradient, features, partial, _chunks(gradient), _pixels(gradient))
-    return _total(partial, gradient)
+def room_for_sums(like: Tensor, columns: int) -> Tensor:
+    """Uninitialised (blocks, columns) in fp32: passes leave sums of channels in parts of its columns."""
+    blocks = SUMMING_BLOCKS_A_PROCESSOR * _processors(like.device)
+    return torch.empty((blocks, columns), dtype=torch.float32, device=like.device)
 
 
-def enlarge_gradient(gradient: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
-    """Of `enlarge` and of the ReLU that gave `features`: the gradient before it, and its sums.
-
-    gradient: a part of the channels of wider features, of what was enlarged.
-    """
-    out = torch.empty_like(features)
-    partial = _partial(out, 1)
-    _launch("enlarge_gradient", out, gradient, features, out, partial, _chunks(out), _stride(gradient), *_grid(out))
-    return out, _total(partial, out)
-
-
-def place_and_pool_gradient(of_placed: Tensor, placed: Tensor, of_pooled: Tensor) -> tuple[Tensor, Tensor]:
-    """Of `place_and_pool` and its ReLU: the gradient of its features, and its sums."""
-    out = room(placed, placed.shape[1], placed.shape[2:])
-    partial = _partial(of_pooled, 1)
-    _launch("place_and_pool_gradient", of_pooled, of_placed, placed, of_pooled, out, partial, _chunks(out),
-            _stride(placed), *_grid(of_pooled))
-    return out, _total(partial, out)
-
-
-def project_gradient(gradient: Tensor, weight: Tensor, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Of `project` and of the ReLU that gave `features`: the gradient before it, its sums, and that of the weight."""
-    out = torch.empty_like(features)
-    partial = _partial(out, 2)
-    _launch("project_gradient", out, gradient, weight, features, out, partial, _chunks(out), _pixels(out))
-    of_weight, sums = _total(partial, out).chunk(2)
-    return out, sums, of_weight
-
-
-def _launch(function: str, over: Tensor, *arguments: Tensor | int | None) -> None:
-    """On as many blocks as the chunks of `over` need, or as work at the same time."""
-    _kernel(function, over.device, over.dtype, over.ndim).launch(over.device, _blocks(over), THREADS, 0, *arguments)
-
-
-@cache
-def _kernel(function: str, device: torch.device, dtype: torch.dtype, dimensions: int) -> Kernel:
-    return kernel("unet.cu", function, device, (f"DEPTH={dimensions - 3}", *TYPES[dtype]))
-
-
-def _blocks(over: Tensor) -> int:
-    return min(-(-over.numel() // 8 // THREADS), BLOCKS_A_PROCESSOR * _processors(over.device))
-
-
-def _partial(over: Tensor, kinds: int) -> Tensor:
-    """Room for the sums of each block."""
-    return torch.empty((_blocks(over), kinds * over.shape[1]), dtype=torch.float32, device=over.device)
-
-
-def _total(partial: Tensor, like: Tensor) -> Tensor:
+def add_blocks(partial: Tensor, like: Tensor) -> Tensor:
+    """(blocks, columns) → (columns,), in a fixed order."""
     blocks, columns = partial.shape
     total = partial.new_empty(columns)
     _kernel("add_blocks", like.device, like.dtype, like.ndim).launch(
         like.device, -(-columns // 32), THREADS, 0, partial, total, blocks, columns)
     return total
+
+
+def relu_gradient(gradient: Tensor, features: Tensor, sums: Tensor) -> None:
+    """Make `gradient` zero where the features are not above zero, in place; its sums into `sums`."""
+    _launch_summing("relu_gradient", gradient, sums, gradient, features, sums, sums.stride(0), _chunks(gradient),
+                    _pixels(gradient))
+
+
+def enlarge_gradient(gradient: Tensor, features: Tensor, sums: Tensor) -> Tensor:
+    """Of `enlarge` and of the ReLU that gave `features`: the gradient before it, and its sums into `sums`.
+
+    gradient: a part of the channels of wider features, of what was enlarged.
+    """
+    out = torch.empty_like(features)
+    _launch_summing("enlarge_gradient", out, sums, gradient, features, out, sums, sums.stride(0), _chunks(out),
+                    _stride(gradient), *_grid(out))
+    return out
+
+
+def place_and_pool_gradient(of_placed: Tensor, placed: Tensor, of_pooled: Tensor, sums: Tensor) -> Tensor:
+    """Of `place_and_pool` and its ReLU: the gradient of its features, and its sums into `sums`."""
+    out = room(placed, placed.shape[1], placed.shape[2:])
+    _launch_summing("place_and_pool_gradient", of_pooled, sums, of_placed, placed, of_pooled, out, sums, sums.stride(0),
+                    _chunks(out), _stride(placed), *_grid(of_pooled))
+    return out
+
+
+def project_gradient(gradient: Tensor, weight: Tensor, features: Tensor, of_weight: Tensor, sums: Tensor) -> Tensor:
+    """Of `project` and of the ReLU that gave `features`: the gradient before it, its sums into `sums`, and those of
+    gradient · features, which are the weight's gradient, into `of_weight`.
+    """
+    out = torch.empty_like(features)
+    _launch_summing("project_gradient", out, sums, gradient, weight, features, out, of_weight, sums, sums.stride(0),
+                    _chunks(out), _pixels(out))
+    return out
+
+
+def _launch(function: str, over: Tensor, *arguments: Tensor | int | None) -> None:
+    """On as many blocks as the chunks of `over` need, or as work at the same time."""
+    blocks = min(-(-over.numel() // 8 // THREADS), BLOCKS_A_PROCESSOR * _processors(over.device))
+    _kernel(function, over.device, over.dtype, over.ndim).launch(over.device, blocks, THREADS, 0, *arguments)
+
+
+def _launch_summing(function: str, over: Tensor, sums: Tensor, *arguments: Tensor | int | None) -> None:
+    """On as many blocks as `sums` has rows, all of which are written."""
+    _kernel(function, over.device, over.dtype, over.ndim).launch(over.device, len(sums), THREADS, 0, *arguments)
+
+
+@cache
+def _kernel(function: str, device: torch.device, dtype: torch.dtype, dimensions: int) -> Kernel:
+    return kernel("unet.cu", function, device, (f"DEPTH={dimensions - 3}", *TYPES[dtype]))
 
 
 def _chunks(features: Tensor) -> int:

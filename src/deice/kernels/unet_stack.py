@@ -192,7 +192,10 @@ def _backward(
     """The gradients of the picture (empty unless `wanted`), of weights and of biases, from that of the answer."""
     depth, last = depth_of(weights), len(weights) - 1
     inputs, outputs = kept[:last], kept[last:]
-    of_weights, of_biases = [gradient] * len(weights), [gradient] * len(weights)
+    of_weights = [gradient] * last
+    widths = [len(weight) for weight in weights[:last]] + [weights[last].shape[1]]
+    partial = passes.room_for_sums(gradient, sum(widths))
+    sums = partial.split(widths, 1)  # of each bias, and of the last weight
 
     def through(number: int, flowing: Tensor) -> Tensor:
         back, of_weights[number] = gradients(flowing, inputs[number], weights[number], number > 0 or wanted)
@@ -200,21 +203,20 @@ def _backward(
 
     def through_block(second: int, flowing: Tensor) -> Tensor:
         inner = through(second, flowing)
-        of_biases[second - 1] = passes.relu_gradient(inner, inputs[second])
+        passes.relu_gradient(inner, inputs[second], sums[second - 1])
         return through(second - 1, inner)
 
-    flowing, of_biases[last - 1], of_weight = passes.project_gradient(gradient, weights[last].reshape(-1), outputs[-1])
-    of_weights[last], of_biases[last] = of_weight.reshape(weights[last].shape), gradient.sum().reshape(1)
+    flowing = passes.project_gradient(gradient, weights[last].reshape(-1), outputs[-1], sums[last], sums[last - 1])
     of_placed = []
     for second in range(last - 1, 2 * depth + 1, -2):
         of_placed.append(through_block(second, flowing))
         below = outputs[(second - 2 * depth - 3) // 2]
-        flowing, of_biases[second - 2] = passes.enlarge_gradient(of_placed[-1][:, : below.shape[1]], below)
+        flowing = passes.enlarge_gradient(of_placed[-1][:, : below.shape[1]], below, sums[second - 2])
     back = through_block(2 * depth + 1, flowing)
     for level in reversed(range(depth)):
         second, raised = 2 * level + 1, len(weights[2 * level + 2])
         beside = inputs[4 * depth - 2 * level]
-        flowing, of_biases[second] = passes.place_and_pool_gradient(
-            of_placed.pop()[:, raised:], beside[:, raised:], back)
+        flowing = passes.place_and_pool_gradient(of_placed.pop()[:, raised:], beside[:, raised:], back, sums[second])
         back = through_block(second, flowing)
-    return back, of_weights, of_biases
+    *of_biases, of_last = passes.add_blocks(partial, flowing).split(widths)
+    return back, [*of_weights, of_last.reshape(weights[last].shape)], [*of_biases, gradient.sum().reshape(1)]
