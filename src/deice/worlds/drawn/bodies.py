@@ -12,7 +12,7 @@ from deice.worlds.matter import RESIDUE_MASS
 from deice.worlds.proteins import SYMMETRIES, build_protein, copies_in
 
 SHELL_SITES, BALL_SITES = 30_000, 20_000
-LARGEST_SUBUNIT = 150e3  # Da: larger ones take long to pack
+LARGEST_SUBUNIT = 100e3  # Da: larger ones take long to pack
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,11 +38,11 @@ class Bodies:
 
 @lru_cache(maxsize=2)
 def build_bodies(proteins: int, seed: int, device: torch.device) -> Bodies:
-    """`proteins` compact proteins of 50 kDa to 4 MDa, and of every other kind of body a sixth as many."""
+    """`proteins` compact proteins of 40 kDa to 2.5 MDa, and of every other kind of body a sixth as many."""
     rng = np.random.default_rng([seed, 31])
     others = max(2, proteins // 6)
     found: list[tuple[str, np.ndarray, np.ndarray]] = []
-    for mass in np.geomspace(50e3, 4e6, proteins):
+    for mass in np.geomspace(40e3, 2.5e6, proteins):
         found.append(("protein", *_protein(mass, rng)))
     for _ in range(others):
         found.append(("small", *_protein(rng.uniform(15e3, 60e3), rng)))

@@ -46,7 +46,7 @@ class Pictures:
     proteins: how many different ones there are; their views are drawn anew all the time.  seed: of the bodies.
     """
 
-    proteins: int = 60
+    proteins: int = 48
     seed: int = 0
     axes: ClassVar[int] = 2
 
