@@ -17,6 +17,7 @@ from deice.errors import BatchFailure
 from deice.io import writable_folder
 from deice.version import __version__
 
+OPERATIONS = "cnn", "unet", "unet3d"  # how the names of their rows begin
 log = logging.getLogger(__name__)
 
 
@@ -54,14 +55,17 @@ def kept(out: Path, row: Row, plan: Plan) -> dict[str, Any] | None:
 
 def identity(row: Row, plan: Plan) -> dict[str, Any]:
     """What a row depends on besides the machine."""
-    return {"scale": plan.scale, "device": choose_device(plan.device).type, "compiled": plan.compiled,
-            "count": plan.count, "size": plan.size, "deice": __version__}
+    about: dict[str, Any] = {"scale": plan.scale, "device": choose_device(plan.device).type, "deice": __version__}
+    kind = row.name.partition("_")[0]
+    if kind == "files":
+        about |= {"count": plan.count, "size": plan.size}
+    return about | ({"compiled": plan.compiled} if kind in OPERATIONS else {})
 
 
 def tables(out: Path, plan: Plan) -> dict[str, Any]:
     """Write the tables of the rows there are; → the document."""
     found = ((row, kept_row(_file(out, row), "measured_as", identity(row, plan))) for row in ROWS)
-    rows = {row: answer for row, answer in found if answer is not None and row.door == plan.door}
+    rows = {row: answer for row, answer in found if answer is not None}
     heading = {"deice": __version__, "machine": "; ".join(dict.fromkeys(one["machine"] for one in rows.values()))
                or machine(), "scale": plan.scale, "legs": len(legs_noted(out)),
                "left": [row.name for row in plan.chosen() if kept(out, row, plan) is None]}

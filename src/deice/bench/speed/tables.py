@@ -19,14 +19,17 @@ Rows = Mapping[Row, dict[str, Any]]
 
 
 def write_all(out: Path, door: str, rows: Rows, heading: dict[str, Any]) -> dict[str, Any]:
-    """DOOR.md, .csv and .json in `out`, and tables/summary.md, tables/lines.md for the page; → the document."""
+    """DOOR.md and DOOR.csv in `out`, of the rows of one door, and their parts in tables/ for the page; speed.json with
+    the rows of both doors; → that document.
+    """
+    document = heading | {row.name: machine_readable(answer) for row, answer in rows.items()}
+    write_json(out / "speed.json", document)
+    rows = {row: answer for row, answer in rows.items() if row.door == door}
     parts = {f"{door}_summary": summary(rows), f"{door}_lines": lines(rows), f"{door}_foot": foot(heading)}
     for name, text in parts.items():
         write_text(out / "tables" / f"{name}.md", f"{text}\n")
     write_text(out / f"{door}.md", "\n\n".join([f"# deice bench {door}", *parts.values()]) + "\n")
     write_text(out / f"{door}.csv", as_csv(rows))
-    document = heading | {"work": {row.name: machine_readable(answer) for row, answer in rows.items()}}
-    write_json(out / f"{door}.json", document)
     return document
 
 
