@@ -84,6 +84,16 @@ def test_an_operation_that_is_wrong_gets_no_speed(fault, monkeypatch):
     assert answer.lines == {}
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_on_a_gpu_every_operation_is_right_and_its_ceilings_are_measured(tmp_path):
+    document = run(tmp_path / "out", Plan(rows=("cnn", "unet"), scale="small", device="cuda", compiled=False))
+    assert document["left"] == []
+    for name in ("cnn_inference", "cnn_training", "unet_training", "unet3d_training"):
+        assert document[name]["facts"]["matrix_tflops"] > document[name]["lines"][OURS]["tflops"] > 0
+        assert document[name]["lines"][OURS]["gigabytes"] > 0
+
+
 def test_flops_of_the_residual_cnn_are_those_of_its_convolutions():
     inference = replace(TINY, shape=(4, 16, 16), training=False)
     layers = [(1, 32), *[(32, 32)] * 10, (32, 1)]
