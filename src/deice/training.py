@@ -64,7 +64,7 @@ def run(
     recipe: Recipe, inputs: Sequence[Any], out: Path | str | None, *, target: Any = None, device: str = "auto",
     resume: bool = False, start: Path | str | None = None, max_memory: int | None = None,
     keep: list[Learner] | None = None,
-) -> Iterator[Step]:
+) -> Generator[Step]:
     """Open the data, prepare the folder, then yield the steps of the loop; on all ranks, if torchrun started several.
 
     start: a model to begin from, or "pretrained" for the one in this package. max_memory: bytes of the GPU, of each if

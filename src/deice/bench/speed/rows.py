@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from deice.bench.speed import files, loading, operations, splitting
+from deice.bench.speed import files, loading, operations, splitting, training
 from deice.bench.speed.answer import Answer, Line
 from deice.bench.speed.paths import AUTOTUNED, COMPILED, Operation
 from deice.devices import choose_device
@@ -208,4 +208,6 @@ ROWS: tuple[Row, ...] = (
                                 ("eer", "EER: bound by decoding", {}))),
     *(Row(f"load_{order}", f"the stream, {order} order", load(order), {loading.RAW: 0.9}, 60, STREAM)
       for order in ("random", "window")),
+    Row("train", "training, from more files than memory holds, and on all GPUs", lambda site: training.row(
+        site.folder(False) / "training", site.plan.scale, site.plan.device), training.AIMS, 200, STREAM),
 )
