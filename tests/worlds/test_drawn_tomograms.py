@@ -1,6 +1,7 @@
 """Tomograms drawn afresh: tilted as the simulator tilts, their noise where tilts measured, their truth without any."""
 
 import math
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -161,3 +162,17 @@ def test_a_network_learns_from_them(monkeypatch: pytest.MonkeyPatch) -> None:
                      "turns": False}})
     found = [step.validation for step in run(recipe, [], None, device="cpu") if step.validation is not None]
     assert found[-1] < found[0]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU here")
+def test_a_gpu_is_fed() -> None:
+    device = torch.device("cuda", 0)
+    for key in range(4):
+        if key == 1:
+            torch.cuda.synchronize(device)
+            begun = time.perf_counter()
+        noisy, _, _ = Tomograms().draw(8, (64, 64, 64), (0, key), device)
+    torch.cuda.synchronize(device)
+    assert torch.isfinite(noisy).all()
+    assert 24 / (time.perf_counter() - begun) > 50  # windows a second
