@@ -10,7 +10,6 @@
 
 typedef unsigned int u32;
 typedef unsigned long long u64;
-typedef unsigned short u16;
 
 #ifdef FP16
 #define TYPE "f16"
@@ -33,6 +32,7 @@ constexpr int WORKER_BYTES = RING * ROW;
 
 __device__ __forceinline__ u32 shared_address(const void* pointer) { return (u32)__cvta_generic_to_shared(pointer); }
 
+// 16 bytes to shared memory, zeros where not `inside`: then nothing is read, and the address may be anything.
 __device__ __forceinline__ void copy16(u32 to, const void* from, bool inside) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(inside ? 16 : 0) : "memory");
 }
@@ -71,6 +71,8 @@ __device__ __forceinline__ void multiply(float* d, const u32* a, u32 b0, u32 b1)
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
+extern __shared__ __align__(128) char memory[];
+
 // The pictures, and how the work is shared: every strip is cut into pieces of `rows` rows. Neighbouring workers have
 // neighbouring strips of the same rows, so that together they read memory in long stretches.
 struct Picture {
@@ -82,31 +84,30 @@ struct Picture {
     }
 };
 
-// The ring of one worker: what it copies, and from where.
+// The ring of one worker: what it copies, row after row, and from where.
 struct Ring {
-    u32 base, to;       // of the ring; of this thread's first chunk in a row
-    const char* from;   // this thread's first chunk in row 0 of the picture
+    u32 to;             // this thread's first chunk in the first slot
+    const char* from;   // and in the next row of the picture
     long long pitch;    // bytes of a row
-    int height, thread;
-    bool inside[3];
+    int row, height;    // the next row
+    bool inside[3];     // this thread's pixels in the picture
 
-    __device__ __forceinline__ void aim(const void* pictures, const Picture& p, int strip, u32 ring, int t) {
-        int x0 = (strip % p.across) * p.step - p.margin;
-        base = ring, thread = t, height = p.height, pitch = (long long)p.width * 64;
-        to = (t & 3) * PLANE + (t >> 2) * 16;
-        from = (const char*)pictures + (strip / p.across) * pitch * height + ((long long)x0 + (t >> 2)) * 64 + (t & 3) * 16;
+    __device__ __forceinline__ void aim(const void* pictures, const Picture& p, int strip, int first, u32 ring, int t) {
+        const int x = (strip % p.across) * p.step - p.margin + (t >> 2);
+        row = first, height = p.height, pitch = (long long)p.width * 64;
+        to = ring + (t & 3) * PLANE + (t >> 2) * 16;
+        from = (const char*)pictures + ((strip / p.across) * (long long)height + first) * pitch + x * 64ll + (t & 3) * 16;
         for (int i = 0; i < 3; i++) {
-            int x = x0 + (t >> 2) + 32 * i;
-            inside[i] = x >= 0 && x < p.width;
+            inside[i] = x + 32 * i >= 0 && x + 32 * i < p.width;
         }
     }
-    __device__ __forceinline__ void fetch(int row, int slot, const void* anywhere) const {
-        bool there = row >= 0 && row < height;
-        const char* source = from + row * pitch;
-        u32 target = base + slot * ROW + to;
-        for (int i = 0; i < 2; i++)
-            copy16(target + i * 512, there && inside[i] ? source + i * 2048 : anywhere, there && inside[i]);
-        if (thread < 8) copy16(target + 1024, there && inside[2] ? source + 4096 : anywhere, there && inside[2]);
+    __device__ __forceinline__ void fetch(int slot, bool last_pixels) {
+        const bool there = row >= 0 && row < height;
+        const u32 target = to + slot * ROW;
+        copy16(target, from, there && inside[0]);
+        copy16(target + 512, from + 2048, there && inside[1]);
+        if (last_pixels) copy16(target + 1024, from + 4096, there && inside[2]);
+        from += pitch, row++;
     }
 };
 
@@ -114,15 +115,15 @@ struct Ring {
 // Thread t of a warp holds pixels t/4 and t/4 + 8 of the warp's 16; of each block channels 2·(t%4) and the next.
 template <int BLOCKS> struct Sums {
     float of[3][BLOCKS][4];
-    __device__ __forceinline__ void begin(const float (*bias)[2]) {
+    __device__ __forceinline__ void begin() {
 #pragma unroll
-        for (int a = 0; a < 3; a++) advance(bias);
+        for (int a = 0; a < 3; a++) advance();
     }
-    __device__ __forceinline__ void advance(const float (*bias)[2]) {
+    __device__ __forceinline__ void advance() {
 #pragma unroll
         for (int j = 0; j < BLOCKS; j++)
 #pragma unroll
-            for (int i = 0; i < 4; i++) of[0][j][i] = of[1][j][i], of[1][j][i] = of[2][j][i], of[2][j][i] = bias[j][i & 1];
+            for (int i = 0; i < 4; i++) of[0][j][i] = of[1][j][i], of[1][j][i] = of[2][j][i], of[2][j][i] = 0.f;
     }
 };
 
@@ -160,16 +161,22 @@ template <int BLOCKS> struct Fragments {
 __device__ __forceinline__ u64 descriptor(u32 address, u32 along_k, u32 along_rows) {
     return (u64)((address & 0x3ffff) >> 4) | ((u64)(along_k >> 4) << 16) | ((u64)(along_rows >> 4) << 32);
 }
-#define SUMS_4(n) "+f"(d[n]), "+f"(d[n + 1]), "+f"(d[n + 2]), "+f"(d[n + 3])
-#define SUMS_48 SUMS_4(0), SUMS_4(4), SUMS_4(8), SUMS_4(12), SUMS_4(16), SUMS_4(20), SUMS_4(24), SUMS_4(28), SUMS_4(32), \
-    SUMS_4(36), SUMS_4(40), SUMS_4(44)
-#define PRODUCT "wgmma.mma_async.sync.aligned.m64n96k16.f32." TYPE "." TYPE " {" \
+#define SUMS_4(d, n) "+f"(d[n]), "+f"(d[n + 1]), "+f"(d[n + 2]), "+f"(d[n + 3])
+#define SUMS_16(d, n) SUMS_4(d, n), SUMS_4(d, n + 4), SUMS_4(d, n + 8), SUMS_4(d, n + 12)
+#define SUMS_48(d) SUMS_16(d, 0), SUMS_16(d, 16), SUMS_16(d, 32)
+#define PRODUCT0 "wgmma.mma_async.sync.aligned.m64n96k16.f32." TYPE "." TYPE " {" \
     "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, " \
     "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, " \
     "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47}, a, b, add, 1, 1, 0, 0;\n"
+#define PRODUCT1 "wgmma.mma_async.sync.aligned.m64n96k16.f32." TYPE "." TYPE " {" \
+    "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63, " \
+    "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, " \
+    "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95}, a, b, add, 1, 1, 0, 0;\n"
 // the next operands: another half of the channels, or a pixel further with the first half
-#define OTHER_HALF "add.s64 a, a, %50; add.s64 b, b, %52;\n"
-#define NEXT_PIXEL "add.s64 a, a, %51; add.s64 b, b, %52;\n"
+#define OTHER_HALF1 "add.s64 a, a, %50; add.s64 b, b, %52;\n"
+#define NEXT_PIXEL1 "add.s64 a, a, %51; add.s64 b, b, %52;\n"
+#define OTHER_HALF2 "add.s64 a, a, %100; add.s64 b, b, %102;\n"
+#define NEXT_PIXEL2 "add.s64 a, a, %101; add.s64 b, b, %102;\n"
 
 // Weights in shared memory, [kx, half][8 channels of k][5 blocks of 32 outputs][8]: the blocks are ky = 0, 2, 1, 0, 2, so
 // that the three sets of sums meet their ky in every phase, by another first block.
@@ -189,27 +196,48 @@ struct Shared {
         asm volatile(
             "{ .reg .pred add; .reg .b64 a, b; setp.eq.u32 add, 1, 1; mov.b64 a, %48; mov.b64 b, %49;\n"
             "wgmma.fence.sync.aligned;\n"
-            PRODUCT OTHER_HALF PRODUCT NEXT_PIXEL PRODUCT OTHER_HALF PRODUCT NEXT_PIXEL PRODUCT OTHER_HALF PRODUCT
+            PRODUCT0 OTHER_HALF1 PRODUCT0 NEXT_PIXEL1 PRODUCT0 OTHER_HALF1 PRODUCT0 NEXT_PIXEL1 PRODUCT0 OTHER_HALF1 PRODUCT0
             "wgmma.commit_group.sync.aligned; }"
-            : SUMS_48
+            : SUMS_48(d)
             : "l"(descriptor(slot, PLANE, 128)), "l"(descriptor(base, OUTPUTS * 16, 128)), "n"(2 * PLANE / 16),
               "n"(1 - 2 * PLANE / 16), "n"(PART / 16)
             : "memory");
     }
-    template <int LEFT = 0> __device__ __forceinline__ void finish(Sums<4>& sums) const {
+    // The same of two layers at once, each with its own weights and row.
+    __device__ __forceinline__ void start(Sums<4>& sums, u32 slot, const Shared& other, Sums<4>& sums_other, u32 row) const {
         float* d = &sums.of[0][0][0];
-        asm volatile("wgmma.wait_group.sync.aligned %48;" : SUMS_48 : "n"(LEFT) : "memory");
+        float* e = &sums_other.of[0][0][0];
+        asm volatile(
+            "{ .reg .pred add; .reg .b64 a, b; setp.eq.u32 add, 1, 1; mov.b64 a, %96; mov.b64 b, %97;\n"
+            "wgmma.fence.sync.aligned;\n"
+            PRODUCT0 OTHER_HALF2 PRODUCT0 NEXT_PIXEL2 PRODUCT0 OTHER_HALF2 PRODUCT0 NEXT_PIXEL2 PRODUCT0 OTHER_HALF2 PRODUCT0
+            "mov.b64 a, %98; mov.b64 b, %99;\n"
+            PRODUCT1 OTHER_HALF2 PRODUCT1 NEXT_PIXEL2 PRODUCT1 OTHER_HALF2 PRODUCT1 NEXT_PIXEL2 PRODUCT1 OTHER_HALF2 PRODUCT1
+            "wgmma.commit_group.sync.aligned; }"
+            : SUMS_48(d), SUMS_48(e)
+            : "l"(descriptor(slot, PLANE, 128)), "l"(descriptor(base, OUTPUTS * 16, 128)),
+              "l"(descriptor(row, PLANE, 128)), "l"(descriptor(other.base, OUTPUTS * 16, 128)), "n"(2 * PLANE / 16),
+              "n"(1 - 2 * PLANE / 16), "n"(PART / 16)
+            : "memory");
+    }
+    __device__ __forceinline__ void finish(Sums<4>& sums) const {
+        float* d = &sums.of[0][0][0];
+        asm volatile("wgmma.wait_group.sync.aligned 0;" : SUMS_48(d) : : "memory");
+    }
+    __device__ __forceinline__ void finish(Sums<4>& sums, Sums<4>& sums_other) const {
+        float* d = &sums.of[0][0][0];
+        float* e = &sums_other.of[0][0][0];
+        asm volatile("wgmma.wait_group.sync.aligned 0;" : SUMS_48(d), SUMS_48(e) : : "memory");
     }
 };
 #endif
 
-// Walk a worker's pieces. `finished` takes rows of outputs: begin(row) a row before its sums are complete (to fetch what it
-// will need), keep(sums) when they are, end(row) while the next row is being multiplied.
+// Walk a worker's pieces. `finished` takes row after row of outputs: begin() a row before its sums are complete (to fetch
+// what it will need), keep() when they are, end() while the next row is being multiplied.
 template <int BLOCKS, class Weights, class Finished>
 __device__ __forceinline__ void walk(
-    const void* pictures, const Picture& p, const Weights& weights, const float (*bias)[2], Finished& finished
+    const void* pictures, const Picture& p, const Weights& weights, Finished& finished
 ) {
-    extern __shared__ __align__(128) char memory[];
     const int worker = __shfl_sync(~0u, threadIdx.x >> 7, 0), t = threadIdx.x & 127;  // the same for a warp: no branches
     const u32 ring_at = shared_address(memory) + worker * WORKER_BYTES;
     const int strips = p.batch * p.across, pieces = strips * ((p.height + p.rows - 1) / p.rows);
@@ -217,15 +245,15 @@ __device__ __forceinline__ void walk(
         const int strip = piece % strips, first = piece / strips * p.rows;
         const int last = min(first + p.rows, p.height);  // output rows first .. last - 1
         Ring ring;
-        ring.aim(pictures, p, strip, ring_at, t);
-        finished.aim(p, strip, t);
-        meet(worker);  // the ring may still be read for the strip before
+        ring.aim(pictures, p, strip, first - 1, ring_at, t);
+        finished.aim(p, strip, first, t);
+        meet(worker);  // the ring may still be read for the piece before
         for (int i = 0; i < RING - 1; i++) {
-            if (first - 1 + i <= last) ring.fetch(first - 1 + i, i, pictures);
+            if (ring.row <= last) ring.fetch(i, t < 8);
             commit_copies();
         }
         Sums<BLOCKS> sums;
-        sums.begin(bias);
+        sums.begin();
         int slot = 0;
         for (int row = first - 1; row <= last; row++) {  // input row `row` completes output row `row` - 1
             wait_copies<RING - 2>();
@@ -234,58 +262,73 @@ __device__ __forceinline__ void walk(
 #endif
             meet(worker);
             weights.start(sums, ring_at + slot * ROW, t);
-            if (row > first + 1) finished.end(row - 2);
-            finished.begin(row, row >= first && row < last);
-            if (row + RING - 1 <= last) ring.fetch(row + RING - 1, slot == 0 ? RING - 1 : slot - 1, pictures);
+            if (row > first + 1) finished.end();
+            finished.begin(row >= first && row < last);
+            if (ring.row <= last) ring.fetch(slot == 0 ? RING - 1 : slot - 1, t < 8);
             commit_copies();
             slot = slot == RING - 1 ? 0 : slot + 1;
             weights.finish(sums);
             finished.keep(sums.of[0]);
-            sums.advance(bias);
+            sums.advance();
         }
-        finished.end(last - 1);
+        finished.end();
     }
     wait_copies<0>();
 }
 
+// Of the 32 biases this thread's 8, as its sums stand.
+__device__ __forceinline__ void bias_of(float (*offset)[2], const float* bias) {
+#pragma unroll
+    for (int n = 0; n < 8; n++) offset[n / 2][n % 2] = bias[8 * (threadIdx.x & 3) + n];
+}
+
 // 32 channels to 32: bias and ReLU, or for the input gradient the mask of the activations that ReLU let through.
 template <bool GRADIENT> struct Wide {
-    char* to;           // outputs
+    char* out;          // outputs
     const char* mask;   // activations of the layer below
+    float offset[4][2]; // bias
+    char* to;           // this thread's first pixel in the next row
+    const char* from;
     long long pitch;
-    long long place;    // bytes from row 0 to this thread's first pixel
     bool inside[2];
     u32 held[2][4], active[2][4], coming[2][4];
 
-    __device__ __forceinline__ void aim(const Picture& p, int strip, int t) {
-        int pixel = (t >> 5) * 16 + ((t & 31) >> 2), x = (strip % p.across) * p.step + pixel;
+    __device__ __forceinline__ void aim(const Picture& p, int strip, int first, int t) {
+        const int pixel = (t >> 5) * 16 + ((t & 31) >> 2), x = (strip % p.across) * p.step + pixel;
         pitch = (long long)p.width * 64;
-        place = (strip / p.across) * pitch * p.height + (long long)x * 64 + (t & 3) * 16;
+        const long long place = ((strip / p.across) * (long long)p.height + first) * pitch + x * 64ll + (t & 3) * 16;
+        to = out + place, from = mask + place;
         for (int i = 0; i < 2; i++) inside[i] = x + 8 * i < p.width && pixel + 8 * i < p.step;
     }
-    __device__ __forceinline__ void begin(int row, bool wanted) {
+    __device__ __forceinline__ void begin(bool wanted) {
+        if constexpr (GRADIENT) {
 #pragma unroll
-        for (int i = 0; i < 8 * GRADIENT; i++) active[i / 4][i % 4] = coming[i / 4][i % 4];
+            for (int i = 0; i < 8; i++) active[i / 4][i % 4] = coming[i / 4][i % 4];
+            if (!wanted) return;
 #pragma unroll
-        for (int i = 0; i < 2; i++)
-            if (GRADIENT && wanted && inside[i]) {
-                const uint4 v = *(const uint4*)(mask + place + row * pitch + i * 512);
-                coming[i][0] = v.x, coming[i][1] = v.y, coming[i][2] = v.z, coming[i][3] = v.w;
-            }
+            for (int i = 0; i < 2; i++)
+                if (inside[i]) {
+                    const uint4 v = *(const uint4*)(from + i * 512);
+                    coming[i][0] = v.x, coming[i][1] = v.y, coming[i][2] = v.z, coming[i][3] = v.w;
+                }
+            from += pitch;
+        }
     }
     __device__ __forceinline__ void keep(const float (*sums)[4]) {
 #pragma unroll
         for (int j = 0; j < 4; j++)
 #pragma unroll
             for (int i = 0; i < 2; i++) {
-                float low = sums[j][2 * i], high = sums[j][2 * i + 1];
-                held[i][j] = GRADIENT ? where_not_zero(pack(low, high), active[i][j]) : pack_positive(low, high);
+                const float low = sums[j][2 * i], high = sums[j][2 * i + 1];
+                held[i][j] = GRADIENT ? where_not_zero(pack(low, high), active[i][j])
+                                      : pack_positive(low + offset[j][0], high + offset[j][1]);
             }
     }
-    __device__ __forceinline__ void end(int row) const {
+    __device__ __forceinline__ void end() {
 #pragma unroll
         for (int i = 0; i < 2; i++)
-            if (inside[i]) store16(to + place + row * pitch + i * 512, held[i]);
+            if (inside[i]) store16(to + i * 512, held[i]);
+        to += pitch;
     }
 };
 
@@ -294,21 +337,16 @@ __device__ __forceinline__ void wide(
     const void* pictures, void* out, const void* packed, const float* bias, const void* mask, const Picture& p
 ) {
 #ifdef WGMMA
-    extern __shared__ __align__(128) char memory[];
     Shared weights;
     weights.load(packed, shared_address(memory) + WORKERS * WORKER_BYTES, WORKERS * 128);
 #else
     Fragments<4> weights;
     weights.load(packed, 0, 0);
 #endif
-    float offset[4][2];
-#pragma unroll
-    for (int j = 0; j < 4; j++)
-#pragma unroll
-        for (int e = 0; e < 2; e++) offset[j][e] = GRADIENT ? 0.f : bias[8 * (threadIdx.x & 3) + 2 * j + e];
     Wide<GRADIENT> finished;
-    finished.to = (char*)out, finished.mask = (const char*)mask;
-    walk<4>(pictures, p, weights, offset, finished);
+    if (!GRADIENT) bias_of(finished.offset, bias);
+    finished.out = (char*)out, finished.mask = (const char*)mask;
+    walk<4>(pictures, p, weights, finished);
 }
 
 extern "C" __global__ void __launch_bounds__(WORKERS * 128, 1) layer(
@@ -332,139 +370,134 @@ constexpr int PAIR_BYTES = (RING + 2) * ROW;
 // Where this thread puts rows of the first layer: into shared memory, with zeros where the row or the pixel is outside the
 // picture, and, where they are wanted, the strip's own into `kept`.
 struct Between {
+    float offset[4][2];  // bias
     u32 at;
-    char* kept;  // or null
-    long long pitch, place;
+    char* to;  // this thread's first pixel in the next of the strip's own rows
+    long long pitch;
     int height, top, bottom;
     bool inside[2], own[2];
 
-    __device__ __forceinline__ void aim(const Picture& p, int strip, u32 rows, int t) {
-        int pixel = (t >> 5) * 16 + ((t & 31) >> 2), x = (strip % p.across) * p.step - 1 + pixel;
-        at = rows + (t & 3) * PLANE + pixel * 16, height = p.height, pitch = (long long)p.width * 64;
-        place = (strip / p.across) * pitch * height + (long long)x * 64 + (t & 3) * 16;
+    __device__ __forceinline__ void aim(const Picture& p, int strip, int first, u32 rows, void* kept, int t) {
+        const int pixel = (t >> 5) * 16 + ((t & 31) >> 2), x = (strip % p.across) * p.step - 1 + pixel;
+        at = rows + (t & 3) * PLANE + pixel * 16, pitch = (long long)p.width * 64;
+        height = p.height, top = first, bottom = kept ? min(first + p.rows, height) : first;
+        to = (char*)kept + ((strip / p.across) * (long long)height + first) * pitch + x * 64ll + (t & 3) * 16;
         for (int i = 0; i < 2; i++) {
-            int here = pixel + 8 * i;
+            const int here = pixel + 8 * i;
             inside[i] = x + 8 * i >= 0 && x + 8 * i < p.width;
-            own[i] = inside[i] && kept && here >= 1 && here <= p.step;
+            own[i] = inside[i] && here >= 1 && here <= p.step;
         }
     }
-    __device__ __forceinline__ void put(int row, int half, const float (*sums)[4]) const {
+    __device__ __forceinline__ void put(int row, int half, const float (*sums)[4]) {
         const bool there = row >= 0 && row < height, wanted = row >= top && row < bottom;
 #pragma unroll
         for (int i = 0; i < 2; i++) {
             u32 v[4];
 #pragma unroll
             for (int j = 0; j < 4; j++)
-                v[j] = there && inside[i] ? pack_positive(sums[j][2 * i], sums[j][2 * i + 1]) : 0u;
+                v[j] = there && inside[i]
+                           ? pack_positive(sums[j][2 * i] + offset[j][0], sums[j][2 * i + 1] + offset[j][1]) : 0u;
             asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};"
                          ::"r"(at + half * ROW + i * 128), "r"(v[0]), "r"(v[1]), "r"(v[2]), "r"(v[3]) : "memory");
-            if (wanted && own[i]) store16(kept + place + row * pitch + i * 512, v);
+            if (wanted && own[i]) store16(to + i * 512, v);
         }
+        if (wanted) to += pitch;
     }
 };
-
-__device__ __forceinline__ void bias_of(float (*offset)[2], const float* bias) {
-#pragma unroll
-    for (int n = 0; n < 8; n++) offset[n / 2][n % 2] = bias[8 * (threadIdx.x & 3) + n];
-}
 
 extern "C" __global__ void __launch_bounds__(PAIR_WORKERS * 128, 1) two_layers(
     const void* pictures, void* out, const void* packed, const float* bias, const void* packed_second,
     const float* bias_second, void* kept, int batch, int height, int width, int rows
 ) {
-    extern __shared__ __align__(128) char memory[];
     const Picture p(batch, height, width, rows, 2);
     Shared first, second;
     first.load(packed, shared_address(memory) + PAIR_WORKERS * PAIR_BYTES, PAIR_WORKERS * 128);
     second.load(packed_second, first.base + Shared::BYTES, PAIR_WORKERS * 128);
-    float offset[4][2], offset_second[4][2];
-    bias_of(offset, bias), bias_of(offset_second, bias_second);
     const int worker = __shfl_sync(~0u, threadIdx.x >> 7, 0), t = threadIdx.x & 127;
     const u32 ring_at = shared_address(memory) + worker * PAIR_BYTES, between_at = ring_at + RING * ROW;
     Wide<false> finished;
-    finished.to = (char*)out;
+    Between between;
+    finished.out = (char*)out, finished.mask = nullptr;
+    bias_of(between.offset, bias), bias_of(finished.offset, bias_second);
     const int strips = p.batch * p.across, pieces = strips * ((p.height + p.rows - 1) / p.rows);
     for (int piece = blockIdx.x * PAIR_WORKERS + worker; piece < pieces; piece += gridDim.x * PAIR_WORKERS) {
         const int strip = piece % strips, top = piece / strips * p.rows, bottom = min(top + p.rows, p.height);
         Ring ring;
-        Between between;
-        between.kept = (char*)kept, between.top = top, between.bottom = bottom;
-        ring.aim(pictures, p, strip, ring_at, t);
-        between.aim(p, strip, between_at, t);
-        finished.aim(p, strip, t);
-        meet(worker);  // the ring may still be read for the strip before
+        ring.aim(pictures, p, strip, top - 2, ring_at, t);
+        between.aim(p, strip, top, between_at, kept, t);
+        finished.aim(p, strip, top, t);
+        meet(worker);  // the ring may still be read for the piece before
         for (int i = 0; i < RING - 1; i++) {
-            if (top - 2 + i <= bottom + 1) ring.fetch(top - 2 + i, i, pictures);
+            if (ring.row <= bottom + 1) ring.fetch(i, t < 8);
             commit_copies();
         }
         Sums<4> sums, sums_second;
-        sums.begin(offset), sums_second.begin(offset_second);
+        sums.begin(), sums_second.begin();
         int slot = 0, half = 0;  // half: where the first layer's row - 1 goes, and row - 2 is not
         for (int row = top - 2; row <= bottom + 2; row++) {
             wait_copies<RING - 2>();
             asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
             meet(worker);
-            first.start(sums, ring_at + slot * ROW, t);
-            second.start(sums_second, between_at + (1 - half) * ROW, t);
-            if (row > top + 3) finished.end(row - 4);
-            if (row + RING - 1 <= bottom + 1) ring.fetch(row + RING - 1, slot == 0 ? RING - 1 : slot - 1, pictures);
+            first.start(sums, ring_at + slot * ROW, second, sums_second, between_at + (1 - half) * ROW);
+            if (row > top + 3) finished.end();
+            if (ring.row <= bottom + 1) ring.fetch(slot == 0 ? RING - 1 : slot - 1, t < 8);
             commit_copies();
             slot = slot == RING - 1 ? 0 : slot + 1;
-            first.finish<1>(sums);
+            first.finish(sums, sums_second);
             between.put(row - 1, half, sums.of[0]);
-            sums.advance(offset);
-            second.finish<0>(sums_second);
             finished.keep(sums_second.of[0]);
-            sums_second.advance(offset_second);
+            sums.advance(), sums_second.advance();
             half = 1 - half;
         }
-        finished.end(bottom - 1);
+        finished.end();
     }
     wait_copies<0>();
 }
 #endif
 
-// 32 channels to one: out = from + scale · (sum + bias) in fp32. `from` may be null.
+// 32 channels to one: out = added + scale · (sum + bias) in fp32; `added` may be null.
 struct Narrow {
-    float* to;
+    float* out;
+    const float* added;
+    float scale, offset;  // offset: the bias
+    float* to;          // this thread's first pixel in the next row
     const float* from;
-    float scale;
-    long long place;
     int width;
     bool inside[2];
     float base[2], coming[2], held[2];
 
-    __device__ __forceinline__ void aim(const Picture& p, int strip, int t) {
-        int x = (strip % p.across) * p.step + (t >> 5) * 16 + ((t & 31) >> 2);
-        width = p.width;
-        place = (strip / p.across) * (long long)p.width * p.height + x;
-        inside[0] = (t & 3) == 0 && x < p.width, inside[1] = (t & 3) == 0 && x + 8 < p.width;
-        base[0] = base[1] = coming[0] = coming[1] = 0.f;
+    __device__ __forceinline__ void aim(const Picture& p, int strip, int first, int t) {
+        const int x = (strip % p.across) * p.step + (t >> 5) * 16 + ((t & 31) >> 2);
+        const long long place = ((strip / p.across) * (long long)p.height + first) * p.width + x;
+        width = p.width, to = out + place, from = added + place;
+        for (int i = 0; i < 2; i++) inside[i] = (t & 3) == 0 && x + 8 * i < p.width, coming[i] = 0.f;
     }
-    __device__ __forceinline__ void begin(int row, bool wanted) {
+    __device__ __forceinline__ void begin(bool wanted) {
         for (int i = 0; i < 2; i++) base[i] = coming[i];
+        if (!added || !wanted) return;
         for (int i = 0; i < 2; i++)
-            if (from && wanted && inside[i]) coming[i] = from[place + (long long)row * width + 8 * i];
+            if (inside[i]) coming[i] = from[8 * i];
+        from += width;
     }
     __device__ __forceinline__ void keep(const float (*sums)[4]) {
-        for (int i = 0; i < 2; i++) held[i] = base[i] + scale * sums[0][2 * i];
+        for (int i = 0; i < 2; i++) held[i] = base[i] + scale * (sums[0][2 * i] + offset);
     }
-    __device__ __forceinline__ void end(int row) const {
+    __device__ __forceinline__ void end() {
         for (int i = 0; i < 2; i++)
-            if (inside[i]) to[place + (long long)row * width + 8 * i] = held[i];
+            if (inside[i]) to[8 * i] = held[i];
+        to += width;
     }
 };
 
 extern "C" __global__ void __launch_bounds__(WORKERS * 128, 1) last(
-    const void* activations, float* out, const void* packed, const float* bias, const float* from, float scale, int batch,
+    const void* activations, float* out, const void* packed, const float* bias, const float* added, float scale, int batch,
     int height, int width, int rows
 ) {
     Fragments<1> weights;
     weights.load(packed, 0, 0);
-    const float offset[1][2] = {{bias ? bias[0] : 0.f, 0.f}};
     Narrow finished;
-    finished.to = out, finished.from = from, finished.scale = scale;
-    walk<1>(activations, Picture(batch, height, width, rows, 1), weights, offset, finished);
+    finished.out = out, finished.added = added, finished.scale = scale, finished.offset = bias ? bias[0] : 0.f;
+    walk<1>(activations, Picture(batch, height, width, rows, 1), weights, finished);
 }
 
 // One channel to 32, on the ordinary units: a thread makes 8 channels of one pixel after the other down a column.
