@@ -7,9 +7,8 @@ Pictures and answers are (b, 1, *space) of two or three axes, multiples of 2^dep
 
 The twin keeps features in bf16 or fp16, channels last. PyTorch's convolutions do the products, and between them each
 stretch (bias, ReLU, pooling, enlarging, placing beside each other, or all their gradients) is one pass over memory.
-On two axes, convolutions of 32 channels are those of `convolution_layers`. Rounding decides what a ReLU lets through
-and where a maximum was, so gradients have no tolerance of their own: the twin is at most TOLERANCE times as far from
-the plain net in fp64 as the plain net in the same precision is.
+On two axes, convolutions of 32 channels are those of `convolution_layers`. Where rounding decides about no ReLU, answers
+and gradients lie within TOLERANCE of those in fp32: norm of the difference over the norm.
 """
 
 import logging
@@ -30,7 +29,7 @@ from deice.kernels.unet_convolutions import convolved, gradients, placed_and_poo
 
 log = logging.getLogger(__name__)
 
-TOLERANCE = 2.0
+TOLERANCE = {torch.bfloat16: 5e-2, torch.float16: 1e-2}
 WIDTHS = (8, 16, 32, 64, 128, 256)  # channels of a level that the passes know
 
 
@@ -108,29 +107,31 @@ def _why_not_ready(device: torch.device, dtype: torch.dtype, axes: int) -> str |
         apart = _apart_on_a_small_picture(device, dtype, axes)
     except (NotCompiled, RuntimeError) as error:
         return str(error)
-    return None if apart < TOLERANCE else f"kernels of {dtype} are {apart:.2g} times as far off as PyTorch's own here"
+    return None if apart < TOLERANCE[dtype] else f"kernels of {dtype} are {apart:.2g} off on this GPU"
 
 
 def _apart_on_a_small_picture(device: torch.device, dtype: torch.dtype, axes: int) -> float:
-    """How far answer and gradients of a net of one pooling are from those in fp32, as a multiple of how far PyTorch's
-    own of `dtype` are; draws no random numbers.
+    """How far answer and gradients of a net of one pooling are from the plain ones; draws no random numbers.
+
+    Features are far above zero, or in every third channel far below, so that rounding does not decide about a ReLU.
     """
     def waves(*shape: int) -> Tensor:
-        return torch.arange(math.prod(shape), device=device, dtype=torch.float32).mul(0.7).sin().reshape(shape)
+        return torch.arange(math.prod(shape), device=device, dtype=torch.float32).mul(0.7).sin().add(1.2).reshape(shape)
 
     widths = [(32, 1), (32, 32), (64, 32), (64, 64), (32, 96), (32, 32)]
-    weights = [(waves(*width, *[3] * axes) * (9 * width[1]) ** -0.5).requires_grad_() for width in widths]
+    weights = [(waves(*width, *[3] * axes) / (3**axes * width[1])).requires_grad_() for width in widths]
     weights.append(waves(1, 32, *[1] * axes).requires_grad_())
-    biases = [waves(len(weight)).requires_grad_() for weight in weights]
+    biases = [waves(len(weight)) for weight in weights]
+    for bias in biases:
+        bias[1::3] = -100.0
+        bias.requires_grad_()
     picture, found = waves(1, 1, *[8] * (axes - 1), 16), []
-    for net, low in ((plain_unet, False), (plain_unet, True), (fused_unet, True)):
-        with torch.enable_grad(), torch.autocast("cuda", dtype, enabled=low):
+    for net in (plain_unet, fused_unet):
+        with torch.enable_grad(), torch.autocast("cuda", dtype, enabled=net is fused_unet):
             answer = net(picture, weights, biases, False)
             gradients = torch.autograd.grad(answer, [*weights, *biases], answer.detach())
-        found.append([part.detach().float() for part in (answer, *gradients)])
-    exact, usual, fused = found
-    return max(float((one - true).norm() / ((other - true).norm() + 1e-3 * true.norm()))
-               for one, other, true in zip(fused, usual, exact))
+        found.append([part.detach() for part in (answer, *gradients)])
+    return max(float((one - other).norm() / one.norm()) for one, other in zip(*found))
 
 
 def _forward(
