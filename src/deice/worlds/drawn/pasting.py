@@ -104,7 +104,7 @@ def paste(views: Tensor, copies: Copies, fields: int, size: int) -> Tensor:
     within = torch.arange(total, device=device) - ((extent**2).cumsum(0) - extent**2)[copy]
     wide = extent[copy]
     row, column = within // wide, within % wide
-    # one larger than the field is seen in part, and cut at the field's edges only
+    # one larger than the field is seen in part, and fades at the field's edges only
     middle = torch.where(extent == size, size / 2, real[:2])
     corner = (middle - (extent - 1) / 2).round()
     offset = corner - real[:2]
@@ -112,10 +112,16 @@ def paste(views: Tensor, copies: Copies, fields: int, size: int) -> Tensor:
     down, right = row + offset[0][copy], column + offset[1][copy]
     v, u = cosine * down - sine * right, sine * down + cosine * right
     value = _looked_up(views.flatten(), start[copy], side[copy], v, u)
+    value = value * torch.where(wide == size, _fading(row, size) * _fading(column, size), 1.0)
     y, x = (row + corner[0].long()[copy]) % size, (column + corner[1].long()[copy]) % size
     field = torch.zeros(fields * size * size, dtype=torch.int64, device=device)
     field.index_add_(0, (sample[copy] * size + y) * size + x, (value * real[4][copy] * STEPS).round().long())
     return field.reshape(fields, size, size).float() / STEPS
+
+
+def _fading(place: Tensor, size: int) -> Tensor:
+    """1 in a field of `size` pixels, towards 0 in the outer eighth: a cut edge would go through the lens as a cross."""
+    return (8 / size * torch.minimum(place + 1, size - place)).clamp(max=1)
 
 
 def _looked_up(flat: Tensor, start: Tensor, wide: Tensor, v: Tensor, u: Tensor) -> Tensor:
