@@ -7,8 +7,8 @@ Pictures and answers are (b, 1, *space) of two or three axes, multiples of 2^dep
 
 The twin keeps features in bf16 or fp16, channels last. PyTorch's convolutions do the products, and between them each
 stretch (bias, ReLU, pooling, enlarging, placing beside each other, or all their gradients) is one pass over memory.
-On two axes, convolutions of 32 channels are those of `convolution_layers`. Where rounding decides about no ReLU, answers
-and gradients lie within TOLERANCE of those in fp32: norm of the difference over the norm.
+On two axes, convolutions of 32 channels are those of `convolution_layers`. Where rounding decides about no ReLU,
+answers and gradients lie within TOLERANCE of those in fp32: norm of the difference over the norm.
 """
 
 import logging
