@@ -8,7 +8,6 @@ import json
 import logging
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -98,8 +97,7 @@ def measure(folder: Path, device: str, asked: Measured) -> Answer:
             _wait(cold, answer, asked.patience)
         finally:
             for process, _ in (*several, cold):
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
+                _end(process)
     return _compared(answer, asked)
 
 
@@ -151,7 +149,7 @@ def _worker(folder: Path, device: str, asked: Measured, gpus: int, lessons: Sequ
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(gpus)] if gpus > 1 else []
     command = [sys.executable, *launcher, "-m", "deice.bench.speed.lessons", str(folder / f"{name}.job")]
     with (folder / f"{name}.log").open("w") as said:
-        process = subprocess.Popen(command, stdout=said, stderr=said, start_new_session=True)
+        process = subprocess.Popen(command, stdout=said, stderr=said)
     return process, folder / f"{name}.json"
 
 
@@ -161,14 +159,22 @@ def _wait(worker: tuple[subprocess.Popen, Path], answer: Answer, patience: float
     try:
         process.wait(patience)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
+        _end(process)
     if path.exists():
         answer.lines |= json.loads(path.read_text())
         return
     said = path.with_suffix(".log").read_text().strip()
-    how = "too slow" if process.returncode is None else f"exit code {process.returncode}"
+    how = f"exit code {process.returncode}"
     log.warning("%s: %s: %s", path.stem, how, said)
     answer.notes.append(f"{path.stem} has no result: {how}: {said.splitlines()[-1] if said else 'nothing said'}")
+
+
+def _end(process: subprocess.Popen) -> None:
+    """End a worker: torchrun ends its processes when it is asked to, and leaves them behind when it is killed."""
+    process.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(10)
+    process.kill()
 
 
 def _compared(answer: Answer, asked: Measured) -> Answer:
