@@ -1,5 +1,6 @@
 """Devices, precision and memory: what this machine has, and how much of it we may use."""
 
+import ctypes
 import os
 import re
 from contextlib import nullcontext
@@ -11,6 +12,7 @@ from torch import nn
 from deice.errors import MemoryFault, RecipeFault
 from deice.sizes import parse_bytes as parse_bytes
 
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # malloc.h
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -110,6 +112,18 @@ def memory_left(device: torch.device, limit: int | None) -> int:
         raise MemoryFault(f"--max-memory is {limit / 1e6:.0f} MB, but the program itself holds "
                           f"{anonymous_memory() / 1e6:.0f} MB before any work; grant more")
     return left
+
+
+def keep_freed_memory() -> None:
+    """Let the C library keep what is freed, for the whole process: a network's tensors come from there again.
+
+    Else each one is taken from the system anew, page by page, which on the CPU costs as much as the network itself.
+    glibc's mallopt(3); nothing happens where there is another C library.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        for setting, value in ((M_ARENA_MAX, 1), (M_MMAP_THRESHOLD, 1 << 30), (M_TRIM_THRESHOLD, (1 << 31) - 1)):
+            mallopt(setting, value)
 
 
 def anonymous_memory() -> int:

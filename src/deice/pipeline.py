@@ -65,9 +65,8 @@ def places(
         each = min(_in_flight(image, estimator, conditions, len(devices)), ceil(len(scenes) / len(devices)))
         pixels = prod(image.space) * len(scenes)
         own = [by_openvino(one, conditions, pixels) if isinstance(one, Model) else one for one in own]
-    if each > 1:
-        reserve = 0 if devices[0].type == "cuda" else (each - 1) * BESIDE
-        conditions = replace(conditions, granted=conditions.memory_left(), reserve=reserve)
+    reserve = 0 if devices[0].type == "cuda" else (each - 1) * BESIDE
+    conditions = replace(conditions, granted=conditions.memory_left(), reserve=reserve)
     return [Place(own[number % len(devices)], replace(conditions, device=lane.device, lane=lane), lane.stop)
             for number, lane in enumerate(lanes(devices, each, clock))]
 

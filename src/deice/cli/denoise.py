@@ -159,7 +159,7 @@ def denoise(
     from deice.cli.options import listen
     from deice.cli.progress import progress, say
     from deice.conditions import Conditions
-    from deice.devices import choose_devices, parse_bytes
+    from deice.devices import choose_devices, keep_freed_memory, parse_bytes
     from deice.errors import RecipeFault
     from deice.estimators import choose_estimator
     from deice.filters import FILTERS
@@ -171,6 +171,8 @@ def denoise(
     listen()
     model = model or PRETRAINED
     devices = choose_devices(device)
+    if devices[0].type == "cpu":
+        keep_freed_memory()
     conditions = Conditions(devices[0], precision, parse_bytes(max_memory) if max_memory else None, tile,
                             calibration=calibration, uncertainty=uncertainty)
     files = expand(inputs)
