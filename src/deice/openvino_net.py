@@ -1,7 +1,6 @@
 """Networks on the CPU by OpenVINO, where it is installed: two to three times as fast as PyTorch (docs/many_files.md)."""
 
 import logging
-import os
 import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 from deice.checkpoint import Model
 from deice.conditions import Conditions
 from deice.devices import autocast, choose_precision
-from deice.kernels.convolution_stack import SWITCH
+from deice.kernels.convolution_stack import wants_plain
 from deice.onnx_model import OnnxNet
 
 log = logging.getLogger(__name__)
@@ -36,7 +35,7 @@ def by_openvino(model: Model, conditions: Conditions, pixels: int) -> Model:
     """
     precision = choose_precision(conditions.precision, conditions.device)
     if (conditions.device.type != "cpu" or precision not in HINTS or pixels < WORTH_IT or model.draws
-            or isinstance(model.module, OnnxNet) or os.environ.get(SWITCH) == "plain" or find_spec("openvino") is None):
+            or isinstance(model.module, OnnxNet) or wants_plain() or find_spec("openvino") is None):
         return model
     try:
         net = OpenVinoNet(model, precision)

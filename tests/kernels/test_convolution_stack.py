@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from deice.errors import RecipeFault
 from deice.kernels import convolution_layers as layers
-from deice.kernels.convolution_stack import can_fuse, plain_stack
+from deice.kernels.convolution_stack import SWITCH, can_fuse, plain_stack
 from deice.nets import ResidualCNN
 
 
@@ -74,3 +75,13 @@ def test_without_a_gpu_pytorch_computes_and_says_so_once(caplog):
             module(torch.zeros(1, 1, 8, 8))
     assert not can_fuse(torch.zeros(1, 1, 8, 8), 32)
     assert len([line for line in caplog.messages if "PyTorch's kernels (no GPU)" in line]) <= 1
+
+
+def test_the_switch_knows_two_words(monkeypatch):
+    picture = torch.zeros(1, 1, 8, 8)
+    for word in ("", "auto", "plain"):
+        monkeypatch.setenv(SWITCH, word)
+        assert not can_fuse(picture, 32)
+    monkeypatch.setenv(SWITCH, "plian")
+    with pytest.raises(RecipeFault, match="DEICE_KERNELS is 'plian' in the environment; expected auto or plain"):
+        can_fuse(picture, 32)

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from deice.errors import RecipeFault
 from deice.kernels import convolution_layers as layers
 from deice.kernels.compiled import NotCompiled, why_not
 from deice.kernels.weight_gradient import weight_gradient, weight_gradient_first, weight_gradient_last
@@ -28,7 +29,7 @@ log = logging.getLogger(__name__)
 
 ANSWER_TOLERANCE = {torch.bfloat16: 2.5e-2, torch.float16: 4e-3}
 GRADIENT_TOLERANCE = {torch.bfloat16: 0.15, torch.float16: 0.1}
-SWITCH = "DEICE_KERNELS"  # in the environment: `plain` for PyTorch's own kernels everywhere
+SWITCH = "DEICE_KERNELS"  # in the environment: `plain` for PyTorch's own kernels everywhere, else `auto`
 
 
 def plain_stack(picture: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], residual: bool) -> Tensor:
@@ -55,6 +56,14 @@ def can_fuse(picture: Tensor, channels: int) -> bool:
     return reason is None
 
 
+def wants_plain() -> bool:
+    """Whether the user asks for PyTorch's own kernels everywhere; RecipeFault for a word that is not known."""
+    word = os.environ.get(SWITCH, "") or "auto"
+    if word not in ("auto", "plain"):
+        raise RecipeFault(f"{SWITCH} is {word!r} in the environment; expected auto or plain")
+    return word == "plain"
+
+
 @cache
 def _say(words: str) -> None:
     log.info(words)
@@ -62,7 +71,7 @@ def _say(words: str) -> None:
 
 def _why_plain(picture: Tensor, channels: int) -> str | None:
     """Why not `fused_stack`, in words; None where it can be had."""
-    if os.environ.get(SWITCH, "") == "plain":
+    if wants_plain():
         return f"{SWITCH}=plain"
     if picture.device.type != "cuda":
         return "no GPU"
