@@ -25,10 +25,9 @@ WIDENING = 1.12  # from one shell to the next, where that is more than the fewes
 NOISE_ABOVE = 0.5  # of the highest frequency: there a picture holds almost only noise
 CLEARLY = 0.5  # of the squared misfit
 EMPTY = 1e-3  # of the mean power: less is what a filter left
-DOUBT_OF_NOISE = 0.03  # how well its power is known elsewhere
+DOUBT_OF_NOISE = 0.1  # how well its power is known elsewhere
 MARGIN_OF_NOISE = 0.4  # where there is no more power than so much above it, the linear filter keeps nothing
-DOUBT = 4.0  # a linear gain of t standard errors counts by the share 1 - DOUBT / t²
-EXPECTED_SPREAD = 1.0  # of the network's gains about 1
+EXPECTED, SPREAD = (1.0, 0.0), (1.0, 0.5)  # of g and w, before the picture is asked
 LARGEST = 2.5  # gain of the network
 SMOOTHING = 16.0  # σ in pixels over which the variance of the answer is averaged
 LEAST_SHARE = 0.25  # of its mean
@@ -123,36 +122,43 @@ def fit_gains(
     """g and w of one picture, from cosine coefficients (*space) of unit-variance scale.
 
     picture: y. answer: D(y). drawn: z. change: (D(y + az) - D(y)) / a. noise: the power (shells,) of y's noise and z's.
+    They are what is measured, weighed by its errors of chance and of the noise's power against what is expected before.
     """
     power, size, overlap = shells.means(picture**2), shells.means(answer**2), shells.means(picture * answer)
-    counts, size = shells.counts.clamp_min(1), size.clamp_min(NOTHING)
     own_power = shells.means(drawn**2).clamp_min(NOTHING)
     passes = shells.means(drawn * change) / own_power  # of noise, as far as it comes back as itself
     scattered = shells.means(change**2) - passes**2 * own_power
-    to_answer = overlap - passes * noise  # ⟨s, D(y)⟩
-    chance = noise * (2 * (2 * size - passes**2 * noise).clamp_min(0) + scattered) / counts
-    gain = _weighed(to_answer / size, (chance + (DOUBT_OF_NOISE * passes * noise) ** 2) / size**2)
-    share = torch.where(gain > 0, overlap / size, 0.0)  # of a useful answer in the picture
-    own = (power - share * overlap).clamp_min(NOTHING)  # what of the picture is not the answer
-    to_picture = (power - noise) * (power > (1 + MARGIN_OF_NOISE) * noise)  # ⟨s, y⟩, the signal's power
-    chance = 2 * noise * (2 * power - noise).clamp_min(0) / counts
-    linear = _believed((to_picture - share * gain * size) / own, chance / (own * power.clamp_min(NOTHING))).clamp_max(1)
-    gain = (gain - share * linear).clamp_min(0)
-    left = _believed(to_picture, chance) - 2 * (gain * to_answer + linear * to_picture)
+    known = _matrix(size, overlap, power)
+    wanted = torch.stack([overlap - passes * noise, power - noise], 1)  # ⟨s, D(y)⟩ and ⟨s, y⟩
+    chance = _matrix(2 * size - passes**2 * noise + scattered / 2, 2 * overlap - passes * noise, 2 * power - noise)
+    chance = chance * (2 * noise / shells.counts.clamp_min(1))[:, None, None]
+    system = DOUBT_OF_NOISE**2 * _matrix(passes**2, passes, torch.ones_like(passes)) * (noise**2)[:, None, None]
+    gains = _weighed(known, wanted, chance + system)
+    plain = power > (1 + MARGIN_OF_NOISE) * noise
+    alone = _weighed(known[:, :1, :1], wanted[:, :1], (chance + system)[:, :1, :1])[:, 0]
+    gain = torch.where(plain & (gains > 0).all(1), gains[:, 0], alone.clamp_min(0)).clamp_max(LARGEST)
+    linear = torch.where(plain & (gains[:, 0] > 0), gains[:, 1].clamp(0, 1), 0.0)
+    linear = torch.where(plain & (gain == 0), wanted[:, 1] / power.clamp_min(NOTHING), linear)
+    signal = torch.where(wanted[:, 1] > 2 * (chance + system)[:, 1, 1].clamp_min(0).sqrt(), wanted[:, 1], 0.0)
+    left = signal - 2 * (gain * wanted[:, 0] + linear * wanted[:, 1])
     left = left + gain**2 * size + 2 * gain * linear * overlap + linear**2 * power
     return Gains(shells.centres, gain, linear, noise, left.clamp_min(0))
 
 
-def _weighed(gain: Tensor, variance: Tensor) -> Tensor:
-    """The network's gain (shells,): what was measured with `variance`, weighed against 1, which it was trained to."""
-    prior = EXPECTED_SPREAD**2
-    return ((gain * prior + variance) / (prior + variance)).clamp(0, LARGEST)
+def _matrix(first: Tensor, mixed: Tensor, second: Tensor) -> Tensor:
+    """Symmetric matrices (shells, 2, 2)."""
+    return torch.stack([torch.stack([first, mixed], 1), torch.stack([mixed, second], 1)], 2)
 
 
-def _believed(gain: Tensor, variance: Tensor) -> Tensor:
-    """A gain (shells,) as far as it stands out from its own error, never below 0."""
-    gain = gain.clamp_min(0)
-    return gain * (1 - DOUBT * variance / gain.square().clamp_min(NOTHING)).clamp_min(0)
+def _weighed(known: Tensor, wanted: Tensor, covariance: Tensor) -> Tensor:
+    """Gains (shells, k): `known` @ gains is `wanted` but for errors of that `covariance`; EXPECTED is it before."""
+    count = wanted.shape[1]
+    expected = known.new_tensor(EXPECTED[:count])
+    trust = torch.diag(known.new_tensor(SPREAD[:count]) ** -2)
+    scale = covariance.diagonal(dim1=1, dim2=2).sum(1)[:, None, None].clamp_min(NOTHING**2)
+    weights = torch.linalg.inv(covariance + 1e-6 * scale * torch.eye(count, dtype=known.dtype, device=known.device))
+    normal = known @ weights @ known + trust
+    return torch.linalg.solve(normal, known @ weights @ wanted[..., None] + (trust @ expected)[:, None])[..., 0]
 
 
 def mixed(picture: Tensor, answer: Tensor, gains: Gains) -> Tensor:
