@@ -14,11 +14,11 @@ from deice.bench.speed import legs as legs_module
 from deice.bench.speed import operations as operations_module
 from deice.bench.speed.__main__ import main
 from deice.bench.speed.answer import Answer
-from deice.bench.speed.clock import ceilings, timed
+from deice.bench.speed.clock import Timed, ceilings, timed
 from deice.bench.speed.disk import from_disk, make_files, on_cores, read_files, refuse_little_room
 from deice.bench.speed.events import write_eer
 from deice.bench.speed.files import Batch, topaz_line
-from deice.bench.speed.operations import count_flops, measure, relative
+from deice.bench.speed.operations import count_flops, line_of, measure, relative
 from deice.bench.speed.paths import AUTOTUNED, BASELINES, COMPILED, DEFAULT, OURS, Operation, Running, ours
 from deice.bench.speed.plain import plain_module
 from deice.bench.speed.rows import LIMITS, NETS, ROWS, Row
@@ -82,6 +82,13 @@ def test_an_operation_that_is_wrong_gets_no_speed(fault, monkeypatch):
     answer = measure(TINY, CPU, 2, compiled=False)
     assert "relative error" in answer.failure
     assert answer.lines == {}
+    json.dumps(answer.kept(), allow_nan=False)
+
+
+def test_a_path_whose_start_takes_the_whole_job_has_no_pace_over_it():
+    found = Timed(10.0, 0.1, 30.0, 1 << 20, 5)
+    assert line_of(found, 1e9, 1.0)["job_ms"] == pytest.approx(10 * 120 / 90)
+    assert "job_ms" not in line_of(replace(found, start_up=130.0), 1e9, 1.0)
 
 
 @pytest.mark.gpu

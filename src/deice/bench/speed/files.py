@@ -66,10 +66,6 @@ class Batch:
         shutil.rmtree(self.folder / name, ignore_errors=True)
         return self.folder / name
 
-    def remove(self) -> None:
-        """Leave nothing."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-
 
 def model_file(folder: Path, net: Net) -> Path:
     """A model of `net` on two axes with random weights: its speed is that of a trained one."""

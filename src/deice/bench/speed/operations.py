@@ -1,6 +1,7 @@
 """One operation measured: first whether ours is right, then how long each path takes, what it holds, how it starts."""
 
 import logging
+import math
 import time
 from dataclasses import dataclass, replace
 from functools import partial
@@ -62,7 +63,8 @@ def measure(operation: Operation, device: torch.device, calls: int, compiled: bo
     errors = errors_of(operation, weights, right, OURS)
     first_use = time.perf_counter() - begun  # compiles and loads what the times would not show again
     failure = errors.beyond(operation.limits)
-    answer = Answer(OURS, error=max(errors.answer, errors.gradient), failure=failure)
+    largest = max(errors.answer, errors.gradient)
+    answer = Answer(OURS, error=largest if math.isfinite(largest) else None, failure=failure)
     if failure:
         return answer
     plain = errors_of(operation, weights, right, CHANNELS_LAST)
@@ -97,6 +99,8 @@ def measure(operation: Operation, device: torch.device, calls: int, compiled: bo
 def _compare(answer: Answer, training: bool) -> None:
     """Ratios of ours against default PyTorch and its best; of a training with start-up counted in, besides."""
     baselines = {name: line for name, line in answer.lines.items() if name in BASELINES}
+    if not baselines:
+        return
     best = min(baselines, key=lambda name: baselines[name]["ms"])
     answer.notes.append(f"best PyTorch: {best}")
     ours_ms = answer.lines[OURS]["ms"]
@@ -104,15 +108,17 @@ def _compare(answer: Answer, training: bool) -> None:
     if DEFAULT in baselines:
         answer.ratios["default PyTorch"] = baselines[DEFAULT]["ms"] / ours_ms
     if training:
-        quickest = min(line["job_ms"] for line in baselines.values())
+        quickest = min(line["job_ms"] for line in baselines.values() if "job_ms" in line)
         answer.ratios[f"{BEST} over a 2-minute job"] = quickest / answer.lines[OURS]["job_ms"]
 
 
 def line_of(found: Timed, flops: float, ceiling: float) -> Line:
-    """The figures of one path. job_ms: milliseconds a call in a job of two minutes that begins with the start-up."""
+    """The figures of one path. job_ms: milliseconds a call in a job of two minutes that begins with the start-up, where
+    it leaves any time.
+    """
     tflops = flops / found.ms / 1e9
-    job = JOB / max(JOB - found.start_up, 1e-9) * found.ms if found.start_up < JOB else float("inf")
-    return {"ms": found.ms, "spread_ms": found.spread_ms, "start_up_s": found.start_up, "job_ms": job,
+    job = {"job_ms": JOB / (JOB - found.start_up) * found.ms} if found.start_up < JOB else {}
+    return {"ms": found.ms, "spread_ms": found.spread_ms, "start_up_s": found.start_up, **job,
             "tflops": tflops, "of_matrix_rate": tflops / ceiling, "gigabytes": found.bytes / 1e9, "calls": found.calls}
 
 
