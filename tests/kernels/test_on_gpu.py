@@ -3,16 +3,19 @@
 import copy
 from contextlib import contextmanager
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional
+from worlds_for_tests import error, views
 
+from deice import denoise, train
 from deice.kernels import compiled
 from deice.kernels import convolution_layers as layers
 from deice.kernels.convolution_stack import (
-    ANSWER_TOLERANCE,
-    GRADIENT_TOLERANCE,
+    ROUNDING,
     SWITCH,
+    TOLERANCE,
     can_fuse,
     fused_stack,
     plain_stack,
@@ -25,7 +28,7 @@ pytestmark = [
 ]
 DTYPES = [torch.bfloat16, torch.float16]
 SIZES = [(1, 1, 1), (3, 3, 5), (1, 33, 75), (3, 64, 128), (2, 257, 511)]  # pictures, rows, columns
-ROUNDING = {torch.bfloat16: 4e-3, torch.float16: 5e-4}  # of one layer's output, its inputs rounded alike
+OF_A_LAYER = {torch.bfloat16: 4e-3, torch.float16: 5e-4}  # what rounding does to its output, its inputs rounded alike
 
 
 @pytest.fixture(params=["its own", "as other GPUs"])
@@ -90,8 +93,8 @@ def test_a_layer_and_its_gradient(size, dtype, path):
         out = layers.layer(given, layers.pack_layers([weight], dtype)[0], bias, layers.activations_like(given, dtype))
         back = layers.layer_gradient(given, layers.pack_layers([weight], dtype, gradient=True)[0], active,
                                      layers.activations_like(given, dtype))
-    assert apart(out, convolved(given, rounded, bias).relu()) < ROUNDING[dtype]
-    assert apart(back, transposed(given, rounded) * (active > 0)) < ROUNDING[dtype]
+    assert apart(out, convolved(given, rounded, bias).relu()) < OF_A_LAYER[dtype]
+    assert apart(back, transposed(given, rounded) * (active > 0)) < OF_A_LAYER[dtype]
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
@@ -124,8 +127,8 @@ def test_the_first_layer_and_the_gradients_of_the_last(size, dtype):
     with poisoned():
         out = layers.first(picture, first, bias, layers.activations_like(picture, dtype))
         back = layers.last_gradient(picture, last, -1.0, active, layers.activations_like(picture, dtype))
-    assert apart(out, convolved(picture, first, bias).relu()) < ROUNDING[dtype]
-    assert apart(back, -transposed(picture, last) * (active > 0)) < ROUNDING[dtype]
+    assert apart(out, convolved(picture, first, bias).relu()) < OF_A_LAYER[dtype]
+    assert apart(back, -transposed(picture, last) * (active > 0)) < OF_A_LAYER[dtype]
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
@@ -160,17 +163,17 @@ def assert_stack(picture, depth, residual, dtype, seed):
     towards = noise(*picture.shape, seed=seed + 99)
     wide = [[tensor.double() for tensor in tensors] for tensors in (weights, biases)]
     expected, wanted = answer_and_gradients(plain_stack, picture.double(), *wide, residual, towards)
-    with poisoned(), torch.autocast("cuda", dtype):
-        found, gradients = answer_and_gradients(fused_stack, picture, weights, biases, residual, towards)
-        with torch.no_grad():
-            answer = fused_stack(picture, weights, biases, residual)
+    with torch.autocast("cuda", dtype):
+        plain, usual = answer_and_gradients(plain_stack, picture, weights, biases, residual, towards)
+        with poisoned():
+            found, gradients = answer_and_gradients(fused_stack, picture, weights, biases, residual, towards)
+            with torch.no_grad():
+                answer = fused_stack(picture, weights, biases, residual)
     assert found.dtype == torch.float32
     assert torch.equal(found, answer)
-    noise_apart = apart(found - picture, expected - picture) if residual else apart(found, expected)
-    assert noise_apart < ANSWER_TOLERANCE[dtype]
-    for number, (gradient, right) in enumerate(zip(gradients, wanted)):
-        assert gradient.shape == right.shape
-        assert apart(gradient, right) < GRADIENT_TOLERANCE[dtype], number
+    for ours, pytorchs, right in zip((found, *gradients), (plain, *usual), (expected, *wanted)):
+        assert ours.shape == right.shape
+        assert apart(ours, right) < max(TOLERANCE * apart(pytorchs, right), ROUNDING[dtype])
 
 
 @pytest.mark.parametrize("size", [(1, 33, 75), (2, 257, 511)], ids=str)
@@ -231,7 +234,18 @@ def test_the_net_uses_them_where_they_apply(monkeypatch, caplog):
     monkeypatch.delenv(SWITCH)
     assert not can_fuse(picture, 32)  # fp32
     assert not torch.equal(fused, plain)
-    assert apart(fused, module.double()(picture.double())) < 5e-3
+    right = module.double()(picture.double())
+    assert apart(fused, right) < TOLERANCE * apart(plain, right)
+
+
+def test_a_trained_net_answers_as_in_fp32():
+    truth, noisy = views((160, 144), seed=50)
+    model = train([views((160, 144), seed=seed)[1] for seed in range(3)], device="cuda", steps=200, precision="bf16",
+                  recipe={"net": {"name": "residual_cnn"}, "data": {"window": 64}, "training": {"batch": 8}})
+    fused, plain = (np.asarray(denoise(noisy, model, device=device, precision=precision))
+                    for device, precision in (("cuda", "bf16"), ("cpu", "fp32")))
+    assert error(fused, truth) < 0.9 * error(noisy.mean(0), truth)
+    assert np.linalg.norm(fused - plain) < 5e-3 * np.linalg.norm(plain)
 
 
 def test_a_checkpoint_does_not_know_who_wrote_it(monkeypatch):

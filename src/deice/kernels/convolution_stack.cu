@@ -34,7 +34,7 @@ __device__ __forceinline__ u32 shared_address(const void* pointer) { return (u32
 
 // 16 bytes to shared memory, zeros where not `inside`: then nothing is read, and the address may be anything.
 __device__ __forceinline__ void copy16(u32 to, const void* from, bool inside) {
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(inside ? 16 : 0) : "memory");
+    asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(inside ? 16 : 0) : "memory");
 }
 __device__ __forceinline__ void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 template <int LEFT> __device__ __forceinline__ void wait_copies() {

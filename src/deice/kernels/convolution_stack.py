@@ -4,9 +4,9 @@
 its bias; ReLU after all but the last; zeros around the picture. The answer is what the last layer gives or, where
 `residual`, the picture minus that. Pictures are (b, 1, y, x) of any size, and so are answers, in fp32.
 
-The twin keeps activations in bf16 or fp16, channels last, and sums in fp32. Against the plain stack in fp64, with
-random weights and 12 layers, its answers lie within ANSWER_TOLERANCE and its gradients within GRADIENT_TOLERANCE: norm
-of the difference over the norm. Gradients are further off: rounding decides on which side of ReLU a small value lies.
+The twin keeps activations in bf16 or fp16, channels last, and sums in fp32. Rounding decides on which side of ReLU a
+small value lies, so what is right depends on the depth: against the plain stack in fp64 (norm of the difference over
+the norm) the twin is at most TOLERANCE times as far as the plain stack at the same precision, or within ROUNDING of it.
 """
 
 import logging
@@ -27,8 +27,9 @@ from deice.kernels.weight_gradient import weight_gradient, weight_gradient_first
 
 log = logging.getLogger(__name__)
 
-ANSWER_TOLERANCE = {torch.bfloat16: 2.5e-2, torch.float16: 4e-3}
-GRADIENT_TOLERANCE = {torch.bfloat16: 0.15, torch.float16: 0.1}
+TOLERANCE = 1.5
+ROUNDING = {torch.bfloat16: 8e-3, torch.float16: 2e-3}
+SMALL_PICTURE_TOLERANCE = 3e-2  # of the picture that is tried first; it has values on both sides of ReLU, but none near
 SWITCH = "DEICE_KERNELS"  # in the environment: `plain` for PyTorch's own kernels everywhere, else `auto`
 
 
@@ -93,7 +94,7 @@ def _why_not_ready(device: torch.device, dtype: torch.dtype) -> str | None:
         apart = _apart_on_a_small_picture(device, dtype)
     except (NotCompiled, RuntimeError) as error:
         return str(error)
-    return None if apart < GRADIENT_TOLERANCE[dtype] else f"kernels of {dtype} are {apart:.2g} off on this GPU"
+    return None if apart < SMALL_PICTURE_TOLERANCE else f"kernels of {dtype} are {apart:.2g} off on this GPU"
 
 
 def _apart_on_a_small_picture(device: torch.device, dtype: torch.dtype) -> float:
