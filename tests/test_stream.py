@@ -164,6 +164,7 @@ def test_windows_that_travel_as_they_lie_and_are_normalised_there_are_those_that
     carried = torch.empty((1, 2, 12, 14), dtype=carried_as([source]))
     assert carried.dtype.itemsize == np.dtype(kind).itemsize
     source.cut((3, 2), (12, 14), carried[0].numpy())
+    source.mend(carried[0].numpy())
     assert torch.equal(normalised(carried, rows_of(source)[None])[0], torch.from_numpy(source.read((3, 2), (12, 14))))
 
 

@@ -38,12 +38,16 @@ class Source:
         return tuple(stop - start for start, stop in self.region)
 
     def cut(self, origin: Sequence[int], window: Sequence[int], into: np.ndarray) -> None:
-        """Grey values of the window at `origin` go `into` (v, *window) of any type; what is not finite is replaced."""
+        """Grey values of the window at `origin` go `into` (v, *window) of any type, as they are."""
         cut = tuple(slice(int(o), int(o) + w) for o, w in zip(origin[-len(window) :], window))
         if self.packed:
             cut = (int(origin[0]), *cut)
-        for view, affine, row in zip(self._plain, self.affines, into):
+        for view, row in zip(self._plain, into):
             np.copyto(row, view[cut], casting="unsafe")
+
+    def mend(self, window: np.ndarray) -> None:
+        """Replace in place what is not finite of the grey values of a window (v, *window)."""
+        for view, affine, row in zip(self._plain, self.affines, window):
             if view.dtype.kind == "f" and not all_finite(row):
                 row[...] = replace_not_finite(row, affine.offset)
 
@@ -56,6 +60,7 @@ class Source:
         """The normalised window at `origin`: (v, *window) float32; `into` such an array, where one is given."""
         rows = np.empty((len(self.views), *window), np.float32) if into is None else into
         self.cut(origin, window, rows)
+        self.mend(rows)
         for affine, row in zip(self.affines, rows):
             affine.apply_in_place(row)
         return rows

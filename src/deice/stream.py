@@ -18,6 +18,7 @@ from torch import Tensor
 
 from deice.errors import RecipeFault
 from deice.groups import Groups, bytes_of
+from deice.ops.normalise import all_finite
 from deice.ranks import ALONE, Ranks
 from deice.sources import Source, windows_in
 
@@ -238,19 +239,25 @@ class Stream:
         rows = slot.windows.numpy()
         cuts = [(readers.get(place.source, self.sources[place.source]), place, row) for place, row in zip(places, rows)]
         share = -(-len(cuts) // self.workers)
-        return slot, [self.threads.submit(self._cut, cuts[i : i + share]) for i in range(0, len(cuts), share)]
+        return slot, [self.threads.submit(self._cut, cuts[i : i + share], rows[i : i + share])
+                      for i in range(0, len(cuts), share)]
 
     def _new_slot(self, count: int) -> "Slot":
         views, window = len(self.sources[0].views), self.order.window
         return Slot(torch.empty((count, views, *window), dtype=self.kind, pin_memory=self.on_gpu),
                     torch.empty((count, views, 4), pin_memory=self.on_gpu))
 
-    def _cut(self, cuts: Sequence[tuple[Source, Place, np.ndarray]]) -> None:
+    def _cut(self, cuts: Sequence[tuple[Source, Place, np.ndarray]], rows: np.ndarray) -> None:
+        """Cut each window into its row; for a GPU they are looked at together, as Python's lock is what threads wait
+        for."""
         for source, place, row in cuts:
             if self.on_gpu:
                 source.cut(place.origin, self.order.window, row)
             else:
                 source.read(place.origin, self.order.window, row)
+        if self.on_gpu and rows.dtype.kind == "f" and not all_finite(rows):
+            for source, _, row in cuts:
+                source.mend(row)
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,19 @@ from torch import Tensor, nn
 from deice.checkpoint import Model, load_model
 from deice.checks import check
 from deice.coarse import coarse_to_fine
-from deice.devices import autocast, choose_device, choose_precision, is_out_of_memory, limit_memory, memory_peak, put
+from deice.devices import (
+    autocast,
+    available_memory,
+    choose_device,
+    choose_precision,
+    is_out_of_memory,
+    limit_memory,
+    memory_peak,
+    put,
+)
 from deice.drawing import drawn_batches, drawn_validation
 from deice.errors import MemoryFault, RecipeFault, UserError
+from deice.groups import bytes_of
 from deice.learner import Learner, asked
 from deice.losses import Judged, mean_of
 from deice.opening import Opened, open_for_training
@@ -111,11 +121,20 @@ def _planned(
         window = (min(window),) * opened.axes  # cubes: they are turned onto themselves
     recipe = replace(recipe, data=replace(recipe.data, window=window))
     training, validation = _split(opened, recipe)
+    _say_if_larger_than_memory(training, recipe.data.order)
     check(recipe, training)
     _check_ranks(recipe.training, where, ranks)
     plan = Run(recipe, None if out is None else Path(out), where,
                choose_precision(recipe.training.precision, where), opened.axes, opened.pixel_size, ranks)
     return plan, training, validation
+
+
+def _say_if_larger_than_memory(sources: Sequence[Source], order: str) -> None:
+    """A word where windows at random would be cut from cold pages again and again."""
+    size, left = sum(map(bytes_of, sources)), available_memory()
+    if order == "random" and size > left:
+        log.info("%.0f GB of images, and %.0f GB of memory are free: --order window reads files whole and "
+                 "in order, which disks are faster at", size / 1e9, left / 1e9)
 
 
 def _check_ranks(settings: Training, where: torch.device, ranks: Ranks) -> None:

@@ -21,7 +21,6 @@ from deice.recipe import from_table
 from deice.runs import Step
 from deice.training import run
 
-THREADS = 8  # that read
 SMALL = (4, 2, 1024, 1024)  # scenes, halves, y, x of the set in memory
 
 
@@ -56,7 +55,7 @@ def _turn(path: Path, ranks: Ranks) -> Generator[None]:
 def begun(lesson: Lesson, device: str, asked: Measured) -> Generator[Step]:
     """The steps of a training of the default net that has no end; the first is done, so all is open."""
     recipe = from_table({
-        "data": {"order": "window" if lesson.files else "random", "threads": THREADS},
+        "data": {"order": "window" if lesson.files else "random"},
         "training": {"batch": lesson.batch, "steps": 1 << 40, "validate_every": 1 << 40, "validation_batches": 1,
                      "schedule": "constant", "warmup": 0.0},
     })
