@@ -47,18 +47,26 @@ __device__ __forceinline__ void multiply_add(float (&c)[4], const u32 (&a)[4], u
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
+__device__ __forceinline__ void multiply(float (&sums)[2][4][4], const u32 (&g)[2][4], const u32 (&x)[2][4]) {
+    // 32 outputs x 32 inputs, over 16 pixels
+#pragma unroll
+    for (int m = 0; m < 2; ++m)
+#pragma unroll
+        for (int n = 0; n < 4; ++n) multiply_add(sums[m][n], g[m], x[n / 2][n % 2 * 2], x[n / 2][n % 2 * 2 + 1]);
+}
+
 __device__ __forceinline__ u32 shared_address(const void* pointer) {
     return (u32)__cvta_generic_to_shared(pointer);
 }
 
 // ------------------------------------------------------------------------------------------ layers of 32 channels
 //
-// A block walks down strips STRIP pixels wide, three rows a stage. Of a stage it holds rows r of X (with a pixel more on
+// A block walks down strips STRIP pixels wide, six rows a stage. Of a stage it holds rows r of X (with a pixel more on
 // either side) and rows r + 1 of G. Twelve warps: one of three kx, times one of four 16-pixel segments of the strip. At
 // row r a warp loads X[r], shifted by kx, and G[r + 1]; G[r] and G[r - 1] it still has in registers; so each load from
 // shared memory serves three taps: 24 products for 4 loads.
 
-constexpr int STRIP = 64, ROWS = 3, SEGMENTS = STRIP / 16, THREADS = 3 * SEGMENTS * 32;
+constexpr int STRIP = 64, ROWS = 6, SEGMENTS = STRIP / 16, THREADS = 3 * SEGMENTS * 32;
 constexpr int PIXEL = 64;                                                     // bytes
 constexpr int X_ROW = (STRIP + 2) * PIXEL, G_ROW = STRIP * PIXEL;             // bytes
 constexpr int X_STAGE = ROWS * X_ROW, STAGE = X_STAGE + ROWS * G_ROW;         // bytes
@@ -99,22 +107,25 @@ struct Walk {
 
 __device__ __forceinline__ void load_stage(u32 stage, const Walk& walk, const char* X, const char* G) {
     // 128 threads a row: a chunk of two pixels, 32 pixels apart, of X and of G
-    const int row = threadIdx.x >> 7, pixel = (threadIdx.x >> 2) & 31, chunk = threadIdx.x & 3;
-    const u32 x_to = stage + row * X_ROW + swizzled(pixel + 1, chunk);
-    const u32 g_to = stage + X_STAGE + row * G_ROW + swizzled(pixel, chunk);
-    const i64 from = walk.place(row, pixel) + chunk * 16;
-    const char *x_from = X + from, *g_from = G + from + (i64)walk.width * PIXEL;
-    const int x_row = walk.at + row;
-    const bool x_inside = x_row >= 0 && x_row < walk.height, g_inside = x_row + 1 < walk.last;
+    const int pixel = (threadIdx.x >> 2) & 31, chunk = threadIdx.x & 3;
     const bool left = walk.x + pixel < walk.width, right = walk.x + pixel + 32 < walk.width;
-    copy_16_bytes(x_to, x_from, x_inside && left);
-    copy_16_bytes(x_to + 32 * PIXEL, x_from + 32 * PIXEL, x_inside && right);
-    copy_16_bytes(g_to, g_from, g_inside && left);
-    copy_16_bytes(g_to + 32 * PIXEL, g_from + 32 * PIXEL, g_inside && right);
-    if ((threadIdx.x & 127) < 8) {  // a pixel of X more on either side
-        const int side = (threadIdx.x >> 2) & 1, beside = side * (STRIP + 1), x = walk.x - 1 + beside;
-        copy_16_bytes(stage + row * X_ROW + swizzled(beside, chunk), X + walk.place(row, beside - 1) + chunk * 16,
-                      x_inside && x >= 0 && x < walk.width);
+#pragma unroll
+    for (int row = threadIdx.x >> 7; row < ROWS; row += THREADS / 128) {
+        const u32 x_to = stage + row * X_ROW + swizzled(pixel + 1, chunk);
+        const u32 g_to = stage + X_STAGE + row * G_ROW + swizzled(pixel, chunk);
+        const i64 from = walk.place(row, pixel) + chunk * 16;
+        const char *x_from = X + from, *g_from = G + from + (i64)walk.width * PIXEL;
+        const int x_row = walk.at + row;
+        const bool x_inside = x_row >= 0 && x_row < walk.height, g_inside = x_row + 1 < walk.last;
+        copy_16_bytes(x_to, x_from, x_inside && left);
+        copy_16_bytes(x_to + 32 * PIXEL, x_from + 32 * PIXEL, x_inside && right);
+        copy_16_bytes(g_to, g_from, g_inside && left);
+        copy_16_bytes(g_to + 32 * PIXEL, g_from + 32 * PIXEL, g_inside && right);
+        if ((threadIdx.x & 127) < 8) {  // a pixel of X more on either side
+            const int side = (threadIdx.x >> 2) & 1, beside = side * (STRIP + 1), x = walk.x - 1 + beside;
+            copy_16_bytes(stage + row * X_ROW + swizzled(beside, chunk), X + walk.place(row, beside - 1) + chunk * 16,
+                          x_inside && x >= 0 && x < walk.width);
+        }
     }
 }
 
@@ -180,23 +191,28 @@ weight_gradient(const char* X, const char* G, float* partial, int pictures, int 
 #pragma unroll
                 for (int i = 0; i < 4; ++i) g[1][m][i] = g[2][m][i] = 0;
         }
+        u32 x[2][2][4];
+        load_transposed(g[0][0], here + g_low);
+        load_transposed(g[0][1], here + g_high);
+        load_transposed(x[0][0], here + x_low);
+        load_transposed(x[0][1], here + x_high);
 #pragma unroll
         for (int row = 0; row < ROWS; ++row) {
-            u32 x[2][4];
-            load_transposed(g[row][0], here + row * G_ROW + g_low);
-            load_transposed(g[row][1], here + row * G_ROW + g_high);
-            load_transposed(x[0], here + row * X_ROW + x_low);
-            load_transposed(x[1], here + row * X_ROW + x_high);
-#pragma unroll
-            for (int ky = 2; ky >= 0; --ky)  // G[r + 1 - ky]; the row just loaded comes last
-#pragma unroll
-                for (int m = 0; m < 2; ++m)
-#pragma unroll
-                    for (int n = 0; n < 4; ++n)
-                        multiply_add(sums[ky][m][n], g[(row + 3 - ky) % 3][m], x[n / 2][n % 2 * 2], x[n / 2][n % 2 * 2 + 1]);
-            if (row == kx) {  // the three warps of a segment share the sums of G
-                multiply_add(bias, g[row][0], ones[0], ones[0]);
-                multiply_add(bias, g[row][1], ones[1], ones[1]);
+            const int before = (row + 1) % 3, next = row + 1;
+            if (next < ROWS) {
+                load_transposed(x[next % 2][0], here + next * X_ROW + x_low);
+                load_transposed(x[next % 2][1], here + next * X_ROW + x_high);
+            }
+            multiply(sums[2], g[before], x[row % 2]);  // G[r - 1], whose registers the next row's G may then have
+            if (next < ROWS) {
+                load_transposed(g[before][0], here + next * G_ROW + g_low);
+                load_transposed(g[before][1], here + next * G_ROW + g_high);
+            }
+            multiply(sums[1], g[(row + 2) % 3], x[row % 2]);
+            multiply(sums[0], g[row % 3], x[row % 2]);
+            if (row % 3 == kx) {  // the three warps of a segment share the sums of G
+                multiply_add(bias, g[row % 3][0], ones[0], ones[0]);
+                multiply_add(bias, g[row % 3][1], ones[1], ones[1]);
             }
         }
         load_next();

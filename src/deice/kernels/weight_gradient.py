@@ -14,8 +14,8 @@ from deice.kernels.compiled import Kernel, NotCompiled, kernel, why_not
 
 CHANNELS = 32
 SUMS, THIN_SUMS = 32 * 9 * 32 + 32, 9 * 32 + 32  # of a layer with 32 inputs, with one: weights and biases
-STRIP, THREADS, STAGE_BYTES = 64, 384, 3 * (66 + 64) * 64  # as in the source
-MOST_STAGES = 8
+STRIP, THREADS, STAGE_BYTES = 64, 384, 6 * (66 + 64) * 64  # as in the source
+MOST_STAGES = 4
 THIN_THREADS, ADDING_THREADS = 256, 256
 ROWS_A_BLOCK = 8  # at least, of a strip
 BLOCKS_A_PROCESSOR = 4  # of the thin kernels
@@ -103,7 +103,7 @@ def _processors(device: torch.device) -> int:
 
 @cache
 def _stages(device: torch.device) -> int:
-    """How many stages of the ring fit into a block's shared memory: 8 on Hopper, 4 on Ada."""
+    """How many stages of the ring fit into a block's shared memory: 4 on Hopper, 2 on Ada."""
     shared = torch.cuda.get_device_properties(device).shared_memory_per_block_optin
     return min(MOST_STAGES, (shared - RESERVED_SHARED) // STAGE_BYTES)
 
