@@ -1,7 +1,7 @@
 """How large a tile may be: what the memory and the device allow, and what the network must see."""
 
 from collections.abc import Sequence
-from math import ceil, prod
+from math import ceil, isqrt, prod
 
 import numpy as np
 import torch
@@ -12,7 +12,8 @@ from deice.devices import choose_precision
 from deice.errors import MemoryFault
 from deice.ops.tiles import Span, round_up
 
-LARGEST_TILE = {("cpu", 2): 1024, ("cpu", 3): 160, ("cuda", 2): 4096, ("cuda", 3): 320}  # core and halo, per axis
+LARGEST_TILE = {("cpu", 2): 1024, ("cpu", 3): 160, ("cuda", 3): 320}  # core and halo, per axis
+INDEXED = 1 << 32  # activations of a picture's tile on a GPU: half of them are one tensor's, which 32 bits must index
 HALOS = {2: 12, 3: 5}  # a tile may always be so many halos wide, or most of the work would go into them
 BLEND = 16  # pixels over which neighbouring tiles fade into each other
 DRAWN_AT_ONCE = 10  # windows of a random estimate
@@ -28,8 +29,8 @@ def choose_cores(shape: Sequence[int], model: Model, views: int, conditions: Con
     halo, stride = round_up(model.halo, model.net.stride), model.net.stride
     if conditions.tile is not None:
         return [min(round_up(conditions.tile, stride), round_up(size, stride)) for size in shape]
-    side = max(LARGEST_TILE[conditions.device.type, len(shape)], HALOS[len(shape)] * halo)
-    largest = max(side - 2 * halo, stride)
+    usual = LARGEST_TILE.get((conditions.device.type, len(shape)), isqrt(INDEXED // model.net.floats_per_pixel))
+    largest = max(usual - 2 * halo, (HALOS[len(shape)] - 2) * halo, stride) // stride * stride
     lengths = model.recipe.data.window if model.draws else (largest,) * len(shape)
     cores = [min(round_up(size, stride), round_up(length, stride)) for size, length in zip(shape, lengths)]
     budget, precision = conditions.memory_left(), choose_precision(conditions.precision, conditions.device)

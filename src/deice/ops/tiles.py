@@ -79,7 +79,7 @@ def read_tile(source: Any, tile: Sequence[Span]) -> Any:
         return np.asarray(block)[np.ix_(*folded)]
     for axis, places in enumerate(folded):
         if not np.array_equal(places, np.arange(block.shape[axis])):
-            block = block.index_select(axis, torch.from_numpy(places).to(block.device))
+            block = block.index_select(axis, _beside(block, places))
     return block
 
 
@@ -94,8 +94,13 @@ def add_tile(canvas: Any, tile: Sequence[Span], core: Any) -> None:
     for axis, (span, part) in enumerate(zip(tile, inside)):
         if (weight := span.weight[part]).min() < 1:
             weight = weight.reshape([-1 if a == axis else 1 for a in range(len(tile))])
-            share = share * (torch.from_numpy(weight).to(core.device) if isinstance(core, Tensor) else weight)
+            share = share * (_beside(core, weight) if isinstance(core, Tensor) else weight)
     canvas[target] += share
+
+
+def _beside(tensor: Tensor, array: np.ndarray) -> Tensor:
+    """A small array on the tensor's device, without waiting for what the device is at."""
+    return torch.from_numpy(array).to(tensor.device, non_blocking=True)
 
 
 def core_of(answer: Any, tile: Sequence[Span]) -> Any:
