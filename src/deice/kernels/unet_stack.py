@@ -128,7 +128,8 @@ def _apart_on_a_small_picture(device: torch.device, dtype: torch.dtype, axes: in
     for net in (plain_unet, fused_unet):
         with torch.enable_grad(), torch.autocast("cuda", dtype, enabled=net is fused_unet):
             answer = net(picture, weights, biases, False)
-            gradients = torch.autograd.grad(answer, [*weights, *biases], 0.01 * answer.detach())  # sums in range of fp16
+            seed = 0.01 * answer.detach()  # so that sums stay in the range of fp16
+            gradients = torch.autograd.grad(answer, [*weights, *biases], seed)
         found.append([part.detach() for part in (answer, *gradients)])
     return max(float((one - other).norm() / one.norm()) for one, other in zip(*found))
 
