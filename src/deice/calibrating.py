@@ -22,6 +22,7 @@ STRENGTH = 0.3  # a: of the noise that is added, in units of the picture's own
 PROBE = {2: 1536, 3: 160}  # pixels along each axis that are asked once more
 MARGIN = {2: 128, 3: 24}  # of them, at an edge that is not the picture's own, are not looked at
 BYTES = 40  # a pixel, measured: the picture, its answer, their transforms and what is made of them
+DOUBT_OF_HALVES = 0.02  # how far noise that was measured from halves may be wrong, as a share of its power
 SEED = 7  # of the noise: the same picture always gets the same answer
 
 
@@ -85,7 +86,7 @@ def _ask_again(picture: Tensor, answer: Tensor, noise: Tensor | None, model: Mod
     measured = noise is not None
     if noise is None:
         shells = shells_of(picture.shape, picture.device)
-        power = noise_power(shells.means(cosine_transform(picture, picture.ndim) ** 2), shells)
+        power, _ = noise_power(shells.means(cosine_transform(picture, picture.ndim) ** 2), shells)
         noise = from_cosine_transform(coloured_noise(power, shells, SEED), picture.ndim)
     noisier = torch.zeros_like(picture)
     estimate_into(noisier, [picture + STRENGTH * noise], [Affine()], model, conditions)
@@ -97,7 +98,9 @@ def _fitted(probe: Probe, inner: tuple[slice, ...]) -> Gains:
     fields = [getattr(probe, name)[inner] for name in ("picture", "answer", "drawn", "change")]
     picture, answer, drawn, change = (cosine_transform(field, field.ndim) for field in fields)
     shells = shells_of(picture.shape, picture.device)
-    noise = shells.means(drawn**2) if probe.measured else noise_power(shells.means(picture**2), shells)
+    noise = noise_power(shells.means(picture**2), shells)
+    if probe.measured:
+        noise = shells.means(drawn**2), torch.full_like(noise[0], DOUBT_OF_HALVES)
     return fit_gains(picture, answer, drawn, change, noise, shells)
 
 

@@ -7,8 +7,8 @@ be judged without the truth s where the noise's power at each frequency is known
 
 because n lies in the answer D(y) as z lies in the difference (Stein 1981; by random differences: Ramani, Blu & Unser
 2008). So least squares towards the unseen truth can be solved, shell by shell of frequency, for the best g·D(y) + w·y:
-g takes back what the picture does not bear out, w is what a Wiener filter keeps beside it. Where the picture cannot tell,
-g is nearer to 1 and w is 0.
+g takes back what the picture does not bear out, w is what a Wiener filter keeps beside it. Where the picture cannot
+tell, g stays near 1 and w near 0.
 """
 
 import math
@@ -25,10 +25,10 @@ WIDENING = 1.12  # from one shell to the next, where that is more than the fewes
 NOISE_ABOVE = 0.5  # of the highest frequency: there a picture holds almost only noise
 CLEARLY = 0.5  # of the squared misfit
 EMPTY = 1e-3  # of the mean power: less is what a filter left
-DOUBT_OF_NOISE = 0.1  # how well its power is known elsewhere
-MARGIN_OF_NOISE = 0.4  # where there is no more power than so much above it, the linear filter keeps nothing
+DOUBT_OF_NOISE, DOUBT_OF_CHANGE = 0.05, 0.5  # share by which its power may be wrong; of the logarithm's change
+PLAIN = 0.4  # signal over noise from which on a linear filter is used, and the network's answer may be raised
 EXPECTED, SPREAD = (1.0, 0.0), (1.0, 0.5)  # of g and w, before the picture is asked
-LARGEST = 2.5  # gain of the network
+LARGEST = 2.0  # gain of the network
 SMOOTHING = 16.0  # σ in pixels over which the variance of the answer is averaged
 LEAST_SHARE = 0.25  # of its mean
 NOTHING = 1e-12  # power, where the picture's variance is 1
@@ -81,12 +81,13 @@ def shells_of(space: Sequence[int], device: torch.device | str = "cpu") -> Shell
     return Shells(index, counts, sums / counts.clamp_min(1))
 
 
-def noise_power(power: Tensor, shells: Shells) -> Tensor:
-    """The noise's power in each shell, from the picture's `power` (shells,): a curve fitted where there is only noise.
+def noise_power(power: Tensor, shells: Shells) -> tuple[Tensor, Tensor]:
+    """The noise's power in each shell, from the picture's `power` (shells,), and how far it may be wrong, as a share.
 
     Cameras blur their noise, interpolation and binning do too, so it is seldom white, but it changes slowly. Its
-    logarithm is taken to fall with |f|, or with |f|² where that fits clearly better, as it does the upper half of the
-    frequencies that the picture has; drawn on below, it may not pass the power that is there.
+    logarithm is taken to fall with |f|, or with |f|² where that fits clearly better, as it does in the upper half of
+    the frequencies that the picture has, where there is only noise. Drawn on below, it may not pass the power that is
+    there, and is the less certain the more it has changed.
     """
     highest = cut_off(power, shells)
     high = (shells.centres >= NOISE_ABOVE * highest) & (shells.centres <= highest) & (shells.counts > 0)
@@ -99,7 +100,8 @@ def noise_power(power: Tensor, shells: Shells) -> Tensor:
         curves.append((float(((curve - seen)[high].square() * shells.counts[high]).sum()), curve))
     (straight, curve), (bent, other) = curves
     chosen = other if bent < CLEARLY * straight else curve
-    return torch.minimum(chosen.exp(), power).clamp_min(NOTHING)
+    doubt = DOUBT_OF_NOISE + DOUBT_OF_CHANGE * (chosen - chosen[high][0]).clamp_min(0)
+    return torch.minimum(chosen.exp(), power).clamp_min(NOTHING), doubt
 
 
 def cut_off(power: Tensor, shells: Shells) -> float:
@@ -117,32 +119,35 @@ def coloured_noise(noise: Tensor, shells: Shells, seed: int) -> Tensor:
 
 
 def fit_gains(
-    picture: Tensor, answer: Tensor, drawn: Tensor, change: Tensor, noise: Tensor, shells: Shells
+    picture: Tensor, answer: Tensor, drawn: Tensor, change: Tensor, noise: tuple[Tensor, Tensor], shells: Shells
 ) -> Gains:
     """g and w of one picture, from cosine coefficients (*space) of unit-variance scale.
 
-    picture: y. answer: D(y). drawn: z. change: (D(y + az) - D(y)) / a. noise: the power (shells,) of y's noise and z's.
-    They are what is measured, weighed by its errors of chance and of the noise's power against what is expected before.
+    picture: y. answer: D(y). drawn: z. change: (D(y + az) - D(y)) / a. noise: the power (shells,) of y's noise, and how
+    far it may be wrong, as a share. The gains are what is measured, weighed by its errors, of chance and of the noise's
+    power, against what is expected before.
     """
+    level, doubt = noise
     power, size, overlap = shells.means(picture**2), shells.means(answer**2), shells.means(picture * answer)
     own_power = shells.means(drawn**2).clamp_min(NOTHING)
     passes = shells.means(drawn * change) / own_power  # of noise, as far as it comes back as itself
     scattered = shells.means(change**2) - passes**2 * own_power
     known = _matrix(size, overlap, power)
-    wanted = torch.stack([overlap - passes * noise, power - noise], 1)  # ⟨s, D(y)⟩ and ⟨s, y⟩
-    chance = _matrix(2 * size - passes**2 * noise + scattered / 2, 2 * overlap - passes * noise, 2 * power - noise)
-    chance = chance * (2 * noise / shells.counts.clamp_min(1))[:, None, None]
-    system = DOUBT_OF_NOISE**2 * _matrix(passes**2, passes, torch.ones_like(passes)) * (noise**2)[:, None, None]
+    wanted = torch.stack([overlap - passes * level, power - level], 1)  # ⟨s, D(y)⟩ and ⟨s, y⟩
+    chance = _matrix(2 * size - passes**2 * level + scattered / 2, 2 * overlap - passes * level, 2 * power - level)
+    chance = chance * (2 * level / shells.counts.clamp_min(1))[:, None, None]
+    system = _matrix(passes**2, passes, torch.ones_like(passes)) * ((doubt * level) ** 2)[:, None, None]
     gains = _weighed(known, wanted, chance + system)
-    plain = power > (1 + MARGIN_OF_NOISE) * noise
+    plain = power > (1 + PLAIN) * level
     alone = _weighed(known[:, :1, :1], wanted[:, :1], (chance + system)[:, :1, :1])[:, 0]
-    gain = torch.where(plain & (gains > 0).all(1), gains[:, 0], alone.clamp_min(0)).clamp_max(LARGEST)
+    gain = torch.where(plain & (gains > 0).all(1), gains[:, 0], alone).clamp_min(0)
+    gain = torch.minimum(gain, torch.where(plain, LARGEST, 1.0))  # more than the network says only of plain signal
     linear = torch.where(plain & (gains[:, 0] > 0), gains[:, 1].clamp(0, 1), 0.0)
     linear = torch.where(plain & (gain == 0), wanted[:, 1] / power.clamp_min(NOTHING), linear)
     signal = torch.where(wanted[:, 1] > 2 * (chance + system)[:, 1, 1].clamp_min(0).sqrt(), wanted[:, 1], 0.0)
     left = signal - 2 * (gain * wanted[:, 0] + linear * wanted[:, 1])
     left = left + gain**2 * size + 2 * gain * linear * overlap + linear**2 * power
-    return Gains(shells.centres, gain, linear, noise, left.clamp_min(0))
+    return Gains(shells.centres, gain, linear, level, left.clamp_min(0))
 
 
 def _matrix(first: Tensor, mixed: Tensor, second: Tensor) -> Tensor:
