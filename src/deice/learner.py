@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -200,3 +201,10 @@ def asked(scheme: Scheme, views: Tensor, generator: torch.Generator, ranks: Rank
         return scheme.make(views, generator)
     stand_in = views.repeat_interleave(ranks.world, dim=0)
     return scheme.make(stand_in, generator).share(ranks.rank, ranks.world, len(stand_in))
+
+
+def generator_for(device: torch.device, seed: int, step: int, rank: int = 0) -> torch.Generator:
+    """The random numbers of one step, a function of (seed, step): none is saved. Dropout is seeded too, by rank."""
+    mixed = int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> 1)
+    torch.manual_seed(mixed + rank)
+    return torch.Generator(device).manual_seed(mixed)

@@ -1,53 +1,39 @@
 """Training: the loop, which knows schemes by their three questions and yields one Step per step."""
 
 import logging
-import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from deice.checkpoint import Model, load_model
-from deice.checks import check
 from deice.coarse import coarse_to_fine
-from deice.devices import (
-    autocast,
-    available_memory,
-    choose_device,
-    choose_precision,
-    is_out_of_memory,
-    limit_memory,
-    memory_peak,
-    put,
-)
-from deice.drawing import drawn_batches, drawn_validation
-from deice.errors import MemoryFault, RecipeFault, UserError
-from deice.groups import bytes_of
-from deice.learner import Learner, asked
+from deice.devices import choose_device, is_out_of_memory, limit_memory, memory_peak
+from deice.drawing import drawn_batches
+from deice.errors import UserError
+from deice.learner import Learner, generator_for
 from deice.losses import Judged, mean_of
-from deice.opening import Opened, open_for_training
+from deice.opening import open_for_training
 from deice.ops.greys import random_greys
 from deice.ops.turns import random_turns, swappable_axes
-from deice.prepared import Prepared, prepared_batches
-from deice.pretrained import PRETRAINED, packaged
+from deice.planning import beginning, planned, too_large
+from deice.prepared import prepared_batches
 from deice.ranks import Ranks, joined
-from deice.recipe import Recipe, Training, completed, from_table, merged, to_table
+from deice.recipe import Recipe, Training, from_table, merged, to_table
 from deice.runs import Run, Step, prepare_folder, record
 from deice.schedules import octaves
-from deice.sources import Source, fit_window, split_sources
-from deice.stream import RandomOrder, Stream, make_order, steps_per_epoch
+from deice.sources import Source
+from deice.stream import make_order, steps_per_epoch
+from deice.validation import over_ranks, prepared_for, validate, validation_batches
 
 log = logging.getLogger(__name__)
 
 LOG_EVERY = 10  # steps between looks at the loss: each look waits for the GPU
-VALIDATION_BYTES = 1 << 26  # at most so much memory for the fixed validation windows
 
 
 def train(
@@ -85,8 +71,8 @@ def run(
             where = choose_device(device)
             limit_memory(where, max_memory)
             opened = open_for_training(inputs, target, recipe.scheme, recipe.data)
-            recipe, start = _beginning(recipe, start, opened.axes)
-            plan, training, validation = _planned(recipe, opened, out, where, ranks)
+            recipe, start = beginning(recipe, start, opened.axes)
+            plan, training, validation = planned(recipe, opened, out, where, ranks)
             learner = Learner(plan.recipe, plan.axes, where, start, plan.pixel_size, ranks)
         with ranks.together():  # all have read what stands there before
             prepare_folder(plan, learner, resume)
@@ -97,70 +83,9 @@ def run(
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
-            raise _too_large(plan, max_memory) from error
+            raise too_large(plan, max_memory) from error
         with ranks.together():
             log.debug("rank %d is done", ranks.rank)
-
-
-def _beginning(recipe: Recipe, start: Path | str | None, axes: int) -> tuple[Recipe, Path | str | None]:
-    """The model that the run begins from; a recipe that names no net takes the net of that model."""
-    if start == PRETRAINED:
-        start = packaged(axes)
-    if start is not None and recipe.net is None:
-        recipe = replace(recipe, net=load_model(start).net)
-    return recipe, start
-
-
-def _planned(
-    recipe: Recipe, opened: Opened, out: Path | str | None, where: torch.device, ranks: Ranks
-) -> tuple[Run, list, list]:
-    """The run with its recipe completed, and the sources of training and validation."""
-    recipe = completed(replace(recipe, scheme=opened.scheme), opened.axes)
-    window = fit_window([*opened.training, *opened.validation], recipe.data.window, recipe.network.stride)
-    if getattr(recipe.scheme, "tilted", False):
-        window = (min(window),) * opened.axes  # cubes: they are turned onto themselves
-    recipe = replace(recipe, data=replace(recipe.data, window=window))
-    training, validation = _split(opened, recipe)
-    _say_if_larger_than_memory(training, recipe.data.order)
-    check(recipe, training)
-    _check_ranks(recipe.training, where, ranks)
-    plan = Run(recipe, None if out is None else Path(out), where,
-               choose_precision(recipe.training.precision, where), opened.axes, opened.pixel_size, ranks)
-    return plan, training, validation
-
-
-def _say_if_larger_than_memory(sources: Sequence[Source], order: str) -> None:
-    """A word where windows at random would be cut from cold pages again and again."""
-    size, left = sum(map(bytes_of, sources)), available_memory()
-    if order == "random" and size > left:
-        log.info("%.0f GB of images, and %.0f GB of memory are free: --order window reads files whole and "
-                 "in order, which disks are faster at", size / 1e9, left / 1e9)
-
-
-def _check_ranks(settings: Training, where: torch.device, ranks: Ranks) -> None:
-    """RecipeFault for a batch that cannot be shared equally; a word where GPUs are left idle."""
-    batch, world = settings.batch, ranks.world
-    if batch % world:
-        raise RecipeFault(f"a batch of {batch} windows for {world} ranks; expected the same number for each: use "
-                          f"--batch {-(-batch // world) * world}")
-    gpus = torch.cuda.device_count() if where.type == "cuda" else 1
-    if world == 1 and gpus > 1:
-        log.info("one of %d GPUs is used; for all: torchrun --nproc-per-node %d -m deice train …", gpus, gpus)
-
-
-def _too_large(plan: Run, max_memory: int | None) -> MemoryFault:
-    settings, window = plan.recipe.training, "×".join(map(str, plan.recipe.data.window))
-    granted = f"{max_memory / 1e9:.3g} GB granted" if max_memory else f"memory of {plan.device}"
-    return MemoryFault(f"{settings.batch // plan.ranks.world} windows of {window} at once do not fit into the "
-                       f"{granted}; use a smaller --batch (accumulate = {2 * settings.accumulate} in the recipe makes "
-                       "up for half of it), or a smaller --patch")
-
-
-def _split(opened: Opened, recipe: Recipe) -> tuple[list, list]:
-    if opened.validation or recipe.data.world:
-        return opened.training, opened.validation
-    data = recipe.data
-    return split_sources(opened.training, data.validation, data.window, recipe.network.halo, recipe.training.seed)
 
 
 def loop(plan: Run, learner: Learner, training: Sequence, validation: Sequence) -> Iterator[Step]:
@@ -187,7 +112,7 @@ def loop(plan: Run, learner: Learner, training: Sequence, validation: Sequence) 
             step = Step(learner.step, total, done, clock.seconds())
             last = _finished(learner, settings, total, clock)
             if learner.step % LOG_EVERY == 0 or last:
-                mean = _over_ranks(mean_of(losses), plan.ranks)
+                mean = over_ranks(mean_of(losses), plan.ranks)
                 step = replace(step, loss=_finite(mean, learner), terms=_terms(mean), lr=learner.lr,
                                windows_per_second=clock.rate(len(losses) * count))
                 losses.clear()
@@ -215,7 +140,7 @@ def _batches(
         return coarse_to_fine(sources, plan.recipe, plan.device, position=lambda: learner.step, ranks=plan.ranks,
                               level=lambda: octaves(fraction(), settings.coarse, settings.coarse_share))
     order = make_order(data.order, sources, data.window, settings.batch * settings.accumulate, settings.seed)
-    return prepared_batches(_prepared(plan, sources, plan.recipe.training.seed), order, learner.step,
+    return prepared_batches(prepared_for(plan, sources, plan.recipe.training.seed), order, learner.step,
                             lambda epoch: learner.net_of_epoch(epoch, plan.precision), plan.ranks)
 
 
@@ -232,14 +157,6 @@ def _augmented(views: Tensor, settings: Training, generator: torch.Generator, ra
     return views
 
 
-def _over_ranks(judged: Judged, ranks: Ranks) -> Judged:
-    """What was found, averaged over the ranks: as many windows were judged on each."""
-    if ranks.world == 1:
-        return judged
-    total, *terms = ranks.mean([float(judged.total), *(float(value) for value in judged.terms.values())])
-    return Judged(torch.tensor(total), dict(zip(judged.terms, map(torch.tensor, terms))))
-
-
 def _with_peak(step: Step, plan: Run) -> Step:
     """The last step, with the most memory that the run took of a GPU."""
     if plan.device.type != "cuda":
@@ -248,12 +165,6 @@ def _with_peak(step: Step, plan: Run) -> Step:
     log.info("GPU memory at its most: %.2f GB taken by PyTorch's allocator, %.2f GB of it in tensors; CUDA's own "
              "context is not counted", reserved / 1e9, allocated / 1e9)
     return replace(step, gpu_reserved=reserved, gpu_allocated=allocated)
-
-
-def _prepared(plan: Run, sources: Sequence[Source], seed: int) -> Prepared:
-    scheme: Any = plan.recipe.scheme
-    kept = scheme.kept_while_training(len(sources[0].views))
-    return Prepared(scheme, sources, kept, plan.device, plan.out or Path(tempfile.gettempdir()), seed)
 
 
 def _total_steps(settings: Training, epoch: int) -> int | None:
@@ -285,48 +196,6 @@ def _finite(judged: Judged, learner: Learner) -> float:
 def _terms(judged: Judged) -> dict[str, float] | None:
     """Each term by itself; None where there is only one."""
     return {name: float(value) for name, value in judged.terms.items()} if len(judged.terms) > 1 else None
-
-
-def generator_for(device: torch.device, seed: int, step: int, rank: int = 0) -> torch.Generator:
-    """The random numbers of one step, a function of (seed, step): none is saved. Dropout is seeded too, by rank."""
-    mixed = int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> 1)
-    torch.manual_seed(mixed + rank)
-    return torch.Generator(device).manual_seed(mixed)
-
-
-def validation_batches(plan: Run, sources: Sequence[Source]) -> list[Tensor]:
-    """The same windows every time, so that two validations differ by the weights alone; kept within a fixed memory.
-
-    Each rank has its part of every batch.
-    """
-    settings, window = plan.recipe.training, plan.recipe.data.window
-    if plan.recipe.data.world:
-        return drawn_validation(plan.recipe, plan.device, VALIDATION_BYTES, plan.ranks.rank, plan.ranks.world)
-    order = RandomOrder(sources, window, settings.batch, settings.seed + 1)
-    if getattr(plan.recipe.scheme, "refresh", 0):
-        prepared = _prepared(plan, sources, settings.seed + 1)
-        prepared.fill(0, None)
-        batches = prepared.batches(order, 0, plan.ranks)
-    else:
-        batches = Stream(sources, order, torch.device("cpu"), 0, plan.ranks, plan.recipe.data.threads, 1).batches()
-    with closing(batches):
-        kept = [next(batches).cpu().clone()]
-        count = min(settings.validation_batches, VALIDATION_BYTES // (kept[0].nbytes * plan.ranks.world))
-        return kept + [batch.cpu().clone() for batch in islice(batches, max(0, count - 1))]
-
-
-@torch.no_grad()
-def validate(module: nn.Module, batches: Sequence[Tensor], plan: Run) -> Judged:
-    """What the run is judged by, over the validation windows: the mean over `batches`, and over the ranks."""
-    recipe = plan.recipe
-    found = []
-    for number, views in enumerate(batches):
-        generator = generator_for(plan.device, recipe.training.seed + 1, number)
-        task = asked(recipe.scheme, views.to(plan.device), generator, plan.ranks)
-        with autocast(plan.device, plan.precision):
-            answer = module(put(task.input))
-        found.append(recipe.scheme.loss(answer.float(), task, recipe.criterion))
-    return _over_ranks(mean_of(found), plan.ranks)
 
 
 class _Clock:
