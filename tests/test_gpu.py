@@ -169,13 +169,14 @@ def random_model(net, axes=2):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.int8, np.int16, np.float16])
 @pytest.mark.parametrize("net", [ResidualCNN(), UNet()], ids=str)
-def test_files_in_flight_give_the_bits_of_one_after_the_other(dtype, net, tmp_path):
+def test_files_in_flight_give_the_bits_of_one_after_the_other(dtype, net, tmp_path, monkeypatch):
     scenes, model = files_of(tmp_path, dtype=dtype), random_model(net)
     for outcome in denoise_files(scenes, tmp_path / "batch", model, Conditions(CUDA0)):
         assert outcome.state == "written"
         one = np.asarray(denoise(outcome.scene.files[0], model, device="cuda"))
         assert np.array_equal(np.asarray(read(outcome.path)), one)
     assert len(places(model, Conditions(CUDA0), [CUDA0], scenes, Clock())) > 1
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     exact = np.asarray(denoise(scenes[0].files[0], model, device="cuda", precision="fp32"))
     tiled = np.asarray(denoise(scenes[0].files[0], model, device="cuda", precision="fp32", tile=400))
     assert np.abs(exact - tiled).max() < 2e-3 * exact.std()
@@ -194,7 +195,8 @@ def test_the_header_of_what_a_gpu_denoised_is_true(tmp_path):
                 assert [header.dmean, header.rms] == pytest.approx([data.mean(), data.std()], rel=1e-5)
 
 
-def test_pixels_that_are_not_finite_are_mended_on_the_gpu_as_on_the_processor():
+def test_pixels_that_are_not_finite_are_mended_on_the_gpu_as_on_the_processor(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     model, noisy = random_model(ResidualCNN(depth=3)), views((300, 200), count=1, seed=8)[1][0]
     noisy[4:7, 9] = np.nan
     noisy[100, 100] = np.inf
