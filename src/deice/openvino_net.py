@@ -1,4 +1,4 @@
-"""Networks on the CPU by OpenVINO, where it is installed: two to three times as fast as PyTorch (docs/many_files.md)."""
+"""Networks on the CPU by OpenVINO, where it is installed: twice as fast as PyTorch (docs/many_files.md)."""
 
 import logging
 import warnings
