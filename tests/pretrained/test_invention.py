@@ -63,7 +63,7 @@ def answered(picture, **how):
 
 
 def likeness(picture, row, column):
-    """The largest correlation, and the largest product, of a cell of `picture` with the particle in any of its turns."""
+    """The largest correlation, and the largest product, of a cell of `picture` with the particle in any turn."""
     cell = picture[row * CELL : (row + 1) * CELL, column * CELL : (column + 1) * CELL]
     inside = torch.hypot(*torch.meshgrid(*[torch.arange(CELL) - CELL / 2] * 2, indexing="ij")) < RADIUS + 8
     turned = [torch.rot90(particle(), turn)[inside] for turn in range(4)]
