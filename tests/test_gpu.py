@@ -1,5 +1,7 @@
 """What only a GPU can show: precision, memory caps, smaller tiles after running out, the stream's own copies."""
 
+import json
+
 import mrcfile
 import numpy as np
 import pytest
@@ -11,13 +13,17 @@ from deice.batch import denoise_files
 from deice.checkpoint import Model
 from deice.conditions import Conditions
 from deice.devices import cap_memory, choose_device, choose_devices
+from deice.errors import MemoryFault
 from deice.filters.fitted import best_gaussian, radial_wiener
+from deice.image import Image
 from deice.lanes import Clock
 from deice.nets import ResidualCNN, UNet
 from deice.pipeline import places
 from deice.prepared import RESIDENT
 from deice.recipe import Recipe, from_table
 from deice.scenes import expand, group
+from deice.sources import source_of
+from deice.stream import ORDERS, Stream, make_order
 from deice.training import run
 from deice.verification import verify
 
@@ -231,3 +237,30 @@ def test_all_gpus_share_the_files_and_the_bits_are_those_of_one(tmp_path):
                for shared in (devices[:1], devices)]
     for one, other in zip(*batches):
         assert np.array_equal(np.asarray(read(one.path)), np.asarray(read(other.path)))
+
+
+@pytest.mark.parametrize("kind", ["int8", "uint16", "float16", "float32"])
+@pytest.mark.parametrize("order", ORDERS)
+def test_windows_normalised_on_the_gpu_are_those_of_the_processor(kind, order):
+    values = np.random.default_rng(0).normal(60, 12, (3, 2, 90, 100)).astype(kind)
+    if kind.startswith("float"):
+        values[1, 0, 20:24, 30:34] = np.nan
+    sources = [source_of(str(n), [Image(pair)], "clipped") for n, pair in enumerate(values)]
+    where = make_order(order, sources, (48, 40), 5, 0)
+    streams = [Stream(sources, where, device).batches() for device in (CUDA, torch.device("cpu"))]
+    for _ in range(12):
+        one, other = (next(stream) for stream in streams)
+        assert torch.equal(one.cpu(), other)
+    for stream in streams:
+        stream.close()
+
+
+def test_the_most_memory_is_kept_and_a_run_that_does_not_fit_says_so(tmp_path, uncapped):
+    recipe = {**RECIPE, "training": {"batch": 8, "steps": 12}}
+    train(pairs(), tmp_path / "run", recipe, device="cuda")
+    last = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert 0 < last["gpu_allocated"] <= last["gpu_reserved"]
+    large = from_table({**RECIPE, "training": {"batch": 512, "steps": 12}})
+    with pytest.raises(MemoryFault, match=r"512 windows of 64×64 .* 0.3 GB granted; use a smaller --batch"):
+        for _ in run(large, pairs(), None, device="cuda", max_memory=300_000_000):
+            pass

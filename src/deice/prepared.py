@@ -22,7 +22,7 @@ from torch import Tensor
 from deice.devices import memory_left
 from deice.errors import MemoryFault, RecipeFault, UserError
 from deice.ops.tiles import blocks
-from deice.ranks import ALONE, Ranks
+from deice.ranks import ALONE, Ranks, launched
 from deice.schemes import Preparing
 from deice.sources import Source
 from deice.stream import Order, Place
@@ -96,6 +96,7 @@ class Prepared:
         if size <= min(RESIDENT[device.type], memory_left(device, None) // SHARE):
             return [torch.empty(shape, device=device) for shape in shapes]
         free = shutil.disk_usage(folder).free
+        size *= launched().local_world  # each rank of this machine has its own
         if size > free:
             raise UserError(f"{folder}: {size / 1e9:.1f} GB of prepared views, but {free / 1e9:.1f} GB are free; "
                             "make room, choose another -o, or keep fewer of them (total_samples)")
