@@ -85,6 +85,9 @@ def denoise_files(
             yield _worked(unit, lambda scene: estimator.model(scene, how.get("axes")), conditions, how)
         return
     waiting = [unit.scene for unit in units if unit.wanted]
+    if not waiting:
+        yield from (Outcome(unit.scene, unit.path, "skipped") for unit in units)
+        return
     at = places(estimator, conditions, devices or [conditions.device], waiting, clock, how.get("axes"))
 
     def work(unit: Unit, place: Place) -> Outcome:

@@ -2,13 +2,18 @@
 
 import threading
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from queue import SimpleQueue
+from typing import Any, TypeVar
 
 import torch
 
+U = TypeVar("U")  # a unit of work
+P = TypeVar("P")  # a place for it
+R = TypeVar("R")  # its result
 READING, UPLOADING, NETWORK, DOWNLOADING, WRITING = STAGES = (
     "reading", "uploading", "network", "downloading", "writing")  # fmt: skip
 
@@ -106,20 +111,19 @@ def _stream(device: torch.device) -> Any:
     return torch.cuda.Stream(device) if device.type == "cuda" else None
 
 
-def in_order(work: Any, units: Sequence[Any], places: Sequence[Any], stop: threading.Event) -> Iterator[Any]:
+def in_order(
+    work: Callable[[U, P], R], units: Sequence[U], places: Sequence[P], stop: threading.Event
+) -> Iterator[R]:
     """`work`(unit, place) of every unit, as many at once as there are places; the results in the units' order.
 
     Where the caller goes away, or a unit raises, `stop` is set and what is under way is waited for: nothing is left
     running, and no unit begins after that.
     """
-    from concurrent.futures import ThreadPoolExecutor
-    from queue import SimpleQueue
-
-    idle: SimpleQueue = SimpleQueue()
+    idle: SimpleQueue[P] = SimpleQueue()
     for place in places:
         idle.put(place)
 
-    def on_an_idle_place(unit: Any) -> Any:
+    def on_an_idle_place(unit: U) -> R:
         place = idle.get()
         try:
             return work(unit, place)
