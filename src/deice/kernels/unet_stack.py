@@ -112,25 +112,25 @@ def _why_not_ready(device: torch.device, dtype: torch.dtype, axes: int) -> str |
 def _apart_on_a_small_picture(device: torch.device, dtype: torch.dtype, axes: int) -> float:
     """How far answer and gradients of a net of one pooling are from the plain ones; draws no random numbers.
 
-    Features are far above zero, or in every third channel far below, so that rounding does not decide about a ReLU.
+    Features are far above zero, or in every third channel far below, so that rounding does not decide about a ReLU. The
+    plain net runs on the processor: on the GPU it would load kernels that nobody needs afterwards.
     """
     def waves(*shape: int) -> Tensor:
-        return torch.arange(math.prod(shape), device=device, dtype=torch.float32).mul(0.7).sin().add(1.2).reshape(shape)
+        return torch.arange(math.prod(shape), dtype=torch.float32).mul(0.7).sin().add(1.2).reshape(shape)
 
     widths = [(32, 1), (32, 32), (64, 32), (64, 64), (32, 96), (32, 32)]
-    weights = [(waves(*width, *[3] * axes) / (3**axes * width[1])).requires_grad_() for width in widths]
-    weights.append(waves(1, 32, *[1] * axes).requires_grad_())
+    weights = [waves(*width, *[3] * axes) / (3**axes * width[1]) for width in widths] + [waves(1, 32, *[1] * axes)]
     biases = [waves(len(weight)) for weight in weights]
     for bias in biases:
         bias[1::3] = -100.0
-        bias.requires_grad_()
     picture, found = waves(1, 1, *[8] * (axes - 1), 16), []
-    for net in (plain_unet, fused_unet):
+    for net, where in ((plain_unet, torch.device("cpu")), (fused_unet, device)):
+        layers = [[tensor.to(where).requires_grad_() for tensor in kind] for kind in (weights, biases)]
         with torch.enable_grad(), torch.autocast("cuda", dtype, enabled=net is fused_unet):
-            answer = net(picture, weights, biases, False)
+            answer = net(picture.to(where), *layers, False)
             seed = 0.01 * answer.detach()  # so that sums stay in the range of fp16
-            gradients = torch.autograd.grad(answer, [*weights, *biases], seed)
-        found.append([part.detach() for part in (answer, *gradients)])
+            gradients = torch.autograd.grad(answer, [*layers[0], *layers[1]], seed)
+        found.append([part.detach().cpu() for part in (answer, *gradients)])
     return max(float((one - other).norm() / one.norm()) for one, other in zip(*found))
 
 
