@@ -19,11 +19,18 @@ from deice.runs import METRICS
 from deice.version import __version__
 
 LARGEST = 16 << 20  # bytes
+LIMITS = {
+    2: "- Calibration takes back contrast that a picture does not bear out at a frequency; it cannot tell one\n"
+       "  particle from another. Of lone pictures the noise is told from the upper half of the frequencies: badly where\n"
+       "  a picture was filtered or interpolated before, or is binned so far that it has signal everywhere. Halves tell\n"
+       "  it rightly.",
+    3: "- Its answers are not calibrated. It does not fill the missing wedge.",
+}
 FIGURES = "## Figures"
 CARD = """# The packaged model of {name}
 
 A denoiser for {what} that learnt from simulations alone: no measured picture entered its training. deice uses it where
-no model is named (`deice denoise FILES -o DIR`), and calibrates what it says on the very picture that is denoised.
+no model is named (`deice denoise FILES -o DIR`); what it says of pictures is calibrated on the very picture.
 
 ## What it learnt from
 
@@ -52,10 +59,8 @@ deice train --recipe recipes/pretrained_{name}.toml -o run
 ## Limits
 
 - **Extract particles from the raw data**, never from denoised pictures.
-- It has seen no real specimen. Calibration takes back contrast that a picture does not bear out at a frequency; it
-  cannot tell one particle from another. Look at what was removed.
-- Lone pictures: the noise is told from the upper half of the frequencies. Where a picture was filtered or interpolated
-  before, or is binned so far that it has signal everywhere, it is told badly; halves tell it rightly.
+- It has seen no real specimen. Look at what was removed.
+{limits}
 - Who has halves has a better model in minutes: `deice train HALVES -o RUN --from pretrained`.
 
 {figures}
@@ -77,10 +82,10 @@ def main() -> None:
 
 
 def write_model(run: Path, path: Path) -> None:
-    """The run's best weights as float16, marked as a model whose answers are calibrated."""
+    """The run's best weights as float16, marked as a packaged model; of pictures, its answers are calibrated."""
     model = load_model(run)
     weights = {name: tensor.to(torch.float16).contiguous() for name, tensor in model.module.state_dict().items()}
-    facts = {**model.facts, "pixel_size": None, "calibrated": True}
+    facts = {**model.facts, "pixel_size": None, "packaged": True, "calibrated": model.axes == 2}
     with appearing(path) as temporary:
         save_file(weights, temporary, metadata_of(model.recipe, model.axes, facts))
         if (size := temporary.stat().st_size) > LARGEST:
@@ -98,7 +103,8 @@ def write_card(run: Path, path: Path, hardware: str) -> None:
         recipe=to_toml(model.recipe).strip(), parameters=parameters(model.module), hardware=hardware,
         megabytes=path.stat().st_size / 1e6, minutes=told[-1]["seconds"] / 60, steps=told[-1]["step"],
         best=model.facts["step"], validation=model.facts["validation"], seed=model.recipe.training.seed,
-        version=__version__, figures=FIGURES + (old.partition(FIGURES)[2].rstrip() or "\n\nNot measured yet.")))
+        version=__version__, limits=LIMITS[model.axes],
+        figures=FIGURES + (old.partition(FIGURES)[2].rstrip() or "\n\nNot measured yet.")))
 
 
 if __name__ == "__main__":

@@ -57,6 +57,11 @@ class Model:
         return getattr(self.scheme, "gives_probability", False)
 
     @property
+    def packaged(self) -> bool:
+        """Whether it is one that comes with this package."""
+        return bool(self.facts.get("packaged"))
+
+    @property
     def calibrated(self) -> bool:
         """Whether its answers are meant to be calibrated on the very picture: it learnt from simulations alone."""
         return bool(self.facts.get("calibrated"))

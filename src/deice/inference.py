@@ -25,7 +25,7 @@ from deice.lanes import DOWNLOADING, NETWORK, READING, UPLOADING
 from deice.onnx_model import OnnxNet
 from deice.openvino_net import by_openvino
 from deice.ops.normalise import NORMALISERS, Affine, Statistics, finite_statistics, replace_not_finite, statistics
-from deice.pretrained import PRETRAINED, remarks
+from deice.pretrained import PRETRAINED, unlike_in_noise, unlike_in_size
 from deice.random_estimates import prepared_for_estimate
 from deice.resident import downloaded, fits, held_bytes, loaded, uploaded
 from deice.scenes import Scene, open_views
@@ -141,6 +141,8 @@ def suited(conditions: Conditions, image: Image, model: Model) -> Conditions:
     if model.pixel_size and image.pixel_size and abs(image.pixel_size / model.pixel_size - 1) > 0.1:
         log.warning("the image has %.4g Å per pixel, the model learnt at %.4g Å: expect a worse result",
                     image.pixel_size, model.pixel_size)
+    if model.packaged and (remark := unlike_in_size(image.pixel_size, axes)):
+        log.warning("%s", remark)
     if not isinstance(model.module, OnnxNet):
         return conditions
     if conditions.precision not in ("auto", "fp32"):
@@ -175,7 +177,8 @@ def denoise_resident(
         estimate_into(answer, views, affines, model, conditions)
         answers = [answer]
         if calibrates(model, conditions):
-            _say_what_is_unlike(views[0], image, model)
+            if model.packaged and (remark := unlike_in_noise(views[0])):
+                log.warning("%s", remark)
             answers = calibrate(answer, views[0], affines[0], model, conditions, noise=noise)
     with conditions.stage(DOWNLOADING):
         return [downloaded(answer, float16) for answer in answers]
@@ -193,12 +196,6 @@ def _denoise_mapped(canvas: np.ndarray, image: Image, model: Model, conditions: 
         if getattr(model.scheme, "kept_for_estimate", 0):
             views, affines = prepared_for_estimate(model.scheme, views, affines, conditions.device)
         estimate_into(canvas, views, affines, model, conditions)
-
-
-def _say_what_is_unlike(picture: torch.Tensor, image: Image, model: Model) -> None:
-    if model.calibrated:
-        for remark in remarks(picture, image.pixel_size):
-            log.warning("%s", remark)
 
 
 def _averages(model: Model, views: list[Any], conditions: Conditions) -> bool:

@@ -13,7 +13,7 @@ from deice.checkpoint import Model, load_model, save_model
 from deice.errors import RecipeFault
 from deice.image import Geometry, Image
 from deice.nets import UNet
-from deice.pretrained import packaged, remarks
+from deice.pretrained import packaged, unlike_in_noise
 from deice.recipe import Recipe
 from deice.schemes import Supervised
 
@@ -24,7 +24,8 @@ def save(folder, axes):
     recipe = Recipe(scheme=Supervised(directed=True), net=UNet(size=4, depth=1, bias=False))
     weights = recipe.network.build(axes).state_dict()
     name = {2: "micrographs", 3: "tomograms"}[axes]
-    save_model(folder / f"{name}.safetensors", weights, recipe, axes, {"pixel_size": None, "calibrated": True})
+    facts = {"pixel_size": None, "packaged": True, "calibrated": axes == 2}
+    save_model(folder / f"{name}.safetensors", weights, recipe, axes, facts)
 
 
 @pytest.fixture
@@ -90,13 +91,13 @@ def test_a_pixel_size_that_was_not_learnt_is_said(package, pixel_size, word, tmp
 
 def test_what_was_filtered_or_interpolated_before_is_said():
     noise = torch.randn(256, 240, generator=torch.Generator().manual_seed(0))
-    assert remarks(noise, 1.5) == []
+    assert unlike_in_noise(noise) is None
     spectrum = torch.fft.rfft2(noise)
     spectrum[:, 60:] = 0
     spectrum[64:-64] = 0
-    assert "filtered before" in remarks(torch.fft.irfft2(spectrum, noise.shape), 1.5)[0]
+    assert "filtered before" in str(unlike_in_noise(torch.fft.irfft2(spectrum, noise.shape)))
     smooth = (noise + noise.roll(1, 0)) / 2
-    assert "neighbouring pixels" in remarks((smooth + smooth.roll(1, 1)) / 2, 1.5)[0]
+    assert "neighbouring pixels" in str(unlike_in_noise((smooth + smooth.roll(1, 1)) / 2))
 
 
 def test_who_has_halves_is_told_that_training_on_them_is_better(package, tmp_path, capsys):

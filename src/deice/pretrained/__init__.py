@@ -1,7 +1,8 @@
 """The packaged models: `micrographs.safetensors` for pictures, `tomograms.safetensors` for volumes, a card beside each.
 
-They learnt from simulations alone, so what they say is calibrated on the very picture (`deice.calibration`). `remarks`
-says in which way a picture is unlike all that they learnt from.
+They learnt from simulations alone, so what they say of pictures is calibrated on the very picture
+(`deice.calibration`); of volumes it is not, because the noise of a reconstruction is another in each direction.
+`unlike_in_size` and `unlike_in_noise` say in which way an image is unlike all that they learnt from.
 """
 
 from pathlib import Path
@@ -17,7 +18,7 @@ from deice.ops.noise import neighbour_correlation
 PRETRAINED = "pretrained"  # what `-m` and `--from` call them
 FOLDER = Path(__file__).parent
 NAMES = {2: "micrographs", 3: "tomograms"}
-PIXELS = {2: (0.5, 15.0), 3: (2.0, 20.0)}  # Å: what they learnt from
+PIXELS = {2: (0.5, 15.0), 3: (4.0, 20.0)}  # Å: what they learnt from
 CORRELATED = 0.25  # of direct neighbours in the noise: more was not learnt from
 SAMPLE = 1024  # pixels of a picture's middle, along each axis, that remarks are made on
 
@@ -38,23 +39,26 @@ def load_packaged(axes: int) -> Model:
     return load_model(packaged(axes))
 
 
-def remarks(picture: torch.Tensor, pixel_size: float | None) -> list[str]:
-    """In which way `picture` (*space) of `pixel_size` Å is unlike what the packaged models learnt from: sentences."""
-    axes = picture.ndim
+def unlike_in_size(pixel_size: float | None, axes: int) -> str | None:
+    """What there is to say of a pixel size in Å that the packaged model for `axes` axes did not learn from."""
     least, most = PIXELS[axes]
-    said = []
     if pixel_size is None:
-        said.append(f"the header gives no pixel size; the packaged model learnt from {least:g} to {most:g} Å per pixel")
-    elif not least <= pixel_size <= most:
-        said.append(f"{pixel_size:.3g} Å per pixel; the packaged model learnt from {least:g} to {most:g} Å: look at "
-                    "what was removed, or train on your own data")
+        return f"the header gives no pixel size; the packaged model learnt from {least:g} to {most:g} Å per pixel"
+    if not least <= pixel_size <= most:
+        return (f"{pixel_size:.3g} Å per pixel; the packaged model learnt from {least:g} to {most:g} Å: look at what "
+                "was removed, or train on your own data")
+    return None
+
+
+def unlike_in_noise(picture: torch.Tensor) -> str | None:
+    """What there is to say of a `picture` (y, x) whose noise cannot be told well."""
     middle = picture[tuple(slice((n - min(n, SAMPLE)) // 2, (n + min(n, SAMPLE)) // 2) for n in picture.shape)].cpu()
     shells = shells_of(middle.shape)
-    empty = cut_off(shells.means(cosine_transform(middle - middle.mean(), axes) ** 2), shells)
+    empty = cut_off(shells.means(cosine_transform(middle - middle.mean(), middle.ndim) ** 2), shells)
     if empty < 0.45:
-        said.append(f"filtered before: nothing is left beyond {empty:.1f} cycles per pixel, so what is noise is hard "
-                    "to tell; denoise the picture as it was before")
-    elif max(neighbour_correlation(middle)) > CORRELATED:
-        said.append("the noise of neighbouring pixels is correlated, as after interpolation: what is noise is hard to "
-                    "tell; halves of the exposure tell it")
-    return said
+        return (f"filtered before: nothing is left beyond {empty:.1f} cycles per pixel, so what is noise is hard to "
+                "tell; denoise the picture as it was before")
+    if max(neighbour_correlation(middle)) > CORRELATED:
+        return ("the noise of neighbouring pixels is correlated, as after interpolation: what is noise is hard to "
+                "tell; halves of the exposure tell it")
+    return None
