@@ -20,10 +20,10 @@ from deice.version import __version__
 
 LARGEST = 16 << 20  # bytes
 LIMITS = {
-    2: "- Calibration takes back contrast that a picture does not bear out at a frequency; it cannot tell one\n"
-       "  particle from another. Of lone pictures the noise is told from the upper half of the frequencies: badly where\n"
-       "  a picture was filtered or interpolated before, or is binned so far that it has signal everywhere. Halves tell\n"
-       "  it rightly.",
+    2: """- Calibration takes back contrast that a picture does not bear out at a frequency; it cannot tell one
+  particle from another. Of lone pictures the noise is told from the upper half of the frequencies: badly where a
+  picture was filtered or interpolated before, or is binned so far that it has signal everywhere. Halves tell it
+  rightly.""",
     3: "- Its answers are not calibrated. It does not fill the missing wedge.",
 }
 FIGURES = "## Figures"
