@@ -196,8 +196,9 @@ def test_errors_of_the_server_pass_and_retry_after_is_honoured(site, archive, tm
     assert time.monotonic() - began >= 1
 
 
-@pytest.mark.parametrize("when", ["86400", formatdate(time.time() + 86400, usegmt=True)], ids=["seconds", "date"])
-def test_a_server_that_wants_to_be_left_alone_for_a_day_is(site, archive, tmp_path, when):
+@pytest.mark.parametrize("told", ["in seconds", "as a date"])
+def test_a_server_that_wants_to_be_left_alone_for_a_day_is(site, archive, tmp_path, told):
+    when = "86400" if told == "in seconds" else formatdate(time.time() + 86400, usegmt=True)
     site.faults[f"GET {PATH}"] = [failing(503, **{"Retry-After": when})]
     state, reason = fetched(tmp_path)["data/raw/a movie.mrc"]
     assert state == "failed"
