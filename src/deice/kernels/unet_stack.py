@@ -125,7 +125,7 @@ def _apart_on_a_small_picture(device: torch.device, dtype: torch.dtype, axes: in
         bias[1::3] = -100.0
     picture, found = waves(1, 1, *[8] * (axes - 1), 16), []
     for net, where in ((plain_unet, torch.device("cpu")), (fused_unet, device)):
-        layers = [[tensor.to(where).requires_grad_() for tensor in kind] for kind in (weights, biases)]
+        layers = [[tensor.detach().to(where).requires_grad_() for tensor in kind] for kind in (weights, biases)]
         with torch.enable_grad(), torch.autocast("cuda", dtype, enabled=net is fused_unet):
             answer = net(picture.to(where), *layers, False)
             seed = 0.01 * answer.detach()  # so that sums stay in the range of fp16
