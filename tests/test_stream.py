@@ -13,7 +13,17 @@ from deice.image import Image
 from deice.ops.normalise import Affine
 from deice.ranks import Ranks
 from deice.sources import Source, packed_source, source_of, split_sources, windows_in
-from deice.stream import ORDERS, Stream, WindowOrder, carried_as, make_order, normalised, rows_of, steps_per_epoch
+from deice.stream import (
+    ORDERS,
+    Place,
+    Stream,
+    WindowOrder,
+    carried_as,
+    make_order,
+    normalised,
+    rows_of,
+    steps_per_epoch,
+)
 
 CPU = torch.device("cpu")
 
@@ -166,6 +176,21 @@ def test_windows_that_travel_as_they_lie_and_are_normalised_there_are_those_that
     source.cut((3, 2), (12, 14), carried[0].numpy())
     source.mend(carried[0].numpy())
     assert torch.equal(normalised(carried, rows_of(source)[None])[0], torch.from_numpy(source.read((3, 2), (12, 14))))
+
+
+def test_a_window_for_a_gpu_is_mended_where_its_file_is_broken_and_no_other_is_touched():
+    values = np.random.default_rng(0).normal(5, 2, (3, 2, 30, 34)).astype(np.float16)
+    values[1, 0, 10, 11] = np.nan
+    sources = [source_of(str(n), [Image(pair)], "standard") for n, pair in enumerate(values)]
+    stream = Stream(sources, make_order("random", sources, (12, 14), 3, 0), CPU)
+    stream.on_gpu = True
+    carried = torch.empty((3, 2, 12, 14), dtype=carried_as(sources))
+    cuts = [(source, Place(n, (6, 5)), row) for n, (source, row) in enumerate(zip(sources, carried.numpy()))]
+    stream._cut(cuts, carried.numpy())
+    stream.batches().close()
+    for source, view in zip(sources, carried):
+        arrived = normalised(view[None], rows_of(source)[None])[0]
+        assert torch.equal(arrived, torch.from_numpy(source.read((6, 5), (12, 14))))
 
 
 def test_windows_of_other_types_travel_as_float32():

@@ -69,19 +69,19 @@ class Ranks:
         """Replace each tensor (dense, of one device and type) by its mean over all ranks, in one message."""
         if self.world == 1:
             return
-        lines = [tensor.as_strided((tensor.numel(),), (1,)) for tensor in tensors]  # in the order of their memory
+        lines = [_line(tensor) for tensor in tensors]
         together = torch.cat(lines)
         with _peers_may_be_lost():
             dist.all_reduce(together)
         torch._foreach_copy_(lines, list(together.div_(self.world).split([len(line) for line in lines])))
 
     def copy_of_first(self, tensors: Iterable[Tensor]) -> None:
-        """Replace each tensor by that of rank 0."""
+        """Replace each tensor (dense) by that of rank 0."""
         if self.world == 1:
             return
         with _peers_may_be_lost():
             for tensor in tensors:
-                dist.broadcast(tensor, 0)
+                dist.broadcast(_line(tensor), 0)
 
     @contextmanager
     def together(self) -> Generator[None]:
@@ -134,6 +134,11 @@ def joined(device: str) -> Generator[Ranks]:
         raise RankLost(LOST if _first_to_say(store) else "") from error
     else:
         dist.destroy_process_group()
+
+
+def _line(tensor: Tensor) -> Tensor:
+    """The same values in one row, in the order of their memory, whatever the order of the axes is there."""
+    return tensor.detach().as_strided((tensor.numel(),), (1,))
 
 
 def _connect(ranks: Ranks, device: str, store: Any) -> None:
