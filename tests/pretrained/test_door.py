@@ -151,3 +151,24 @@ def train_from(halves, **settings) -> Model:
     recipe = from_table({"data": {"window": 32}, "training": {"batch": 2, "weight_decay": 0.0, **settings}})
     list(run(recipe, [Image(halves)], None, start="pretrained", device="cpu", keep=kept))
     return kept[0].model()
+
+
+@pytest.mark.parametrize(("flags", "lr"), [((), 3e-4), (("--lr", "0.002"), 2e-3)])
+def test_fine_tuning_is_gentle_unless_said_otherwise(package, flags, lr, tmp_path, capsys):
+    for half in ("EVN", "ODD"):
+        picture(tmp_path, f"a_{half}.mrc")
+    code, said = deice_says(capsys, "train", tmp_path / "in", "-o", tmp_path / "run", "--from", "pretrained", "--steps",
+                            "1", "--batch", "2", "--patch", "16", "--device", "cpu", *flags)
+    assert code == 0, said
+    done = load_model(tmp_path / "run").recipe
+    assert done.training.lr == lr
+    assert done.net == UNet(size=4, depth=1, bias=False)
+
+
+def test_a_model_to_begin_from_that_is_not_there_is_said_in_a_line(tmp_path, capsys):
+    for half in ("EVN", "ODD"):
+        picture(tmp_path, f"a_{half}.mrc")
+    code, said = deice_says(capsys, "train", tmp_path / "in", "-o", tmp_path / "run", "--from", tmp_path / "absent")
+    assert code == 2
+    assert "no such file" in said
+    assert not (tmp_path / "run").exists()
