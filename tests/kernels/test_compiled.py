@@ -12,15 +12,20 @@ from deice.kernels import compiled
 from deice.kernels.compiled import NotCompiled, machine_code, why_not
 
 ELF, CUDA = b"\x7fELF", 190
-STACK, GRADIENTS = "convolution_stack.cu", "weight_gradient.cu"
+STACK, GRADIENTS, UNET = "convolution_stack.cu", "weight_gradient.cu", "unet.cu"
 FUNCTIONS = {
     STACK: (b"layer", b"layer_gradient", b"first", b"last", b"last_gradient"),
-    GRADIENTS: (b"weight_gradient",),
+    GRADIENTS: (b"weight_gradient", b"correlate_picture", b"correlate_picture_fp32", b"add_blocks"),
+    UNET: (b"bias_relu", b"place_and_pool", b"enlarge", b"project", b"relu_gradient", b"enlarge_gradient",
+           b"place_and_pool_gradient", b"project_gradient", b"add_blocks"),
 }
 CASES = [
     *[(STACK, f"sm_{number}", macros) for number in (80, 89, 90) for macros in ((), ("FP16",))],
     *[(STACK, "sm_90a", ("WGMMA", *macros)) for macros in ((), ("FP16",))],
-    *[(GRADIENTS, f"sm_{number}", ("ELEMENT_BF16=1", "STAGES=4")) for number in (80, 89, 90)],
+    *[(GRADIENTS, f"sm_{number}", ("ELEMENT_BF16=1", f"STAGES={stages}"))
+      for number, stages in ((80, 3), (89, 2), (90, 4))],
+    (GRADIENTS, "sm_90a", ("ELEMENT_BF16=0", "STAGES=4")),
+    *[(UNET, f"sm_{number}", macros) for number in (80, 89, 90) for macros in (("DEPTH=1",), ("DEPTH=2", "FP16"))],
 ]
 
 

@@ -10,7 +10,6 @@
 // No header is included, so that NVRTC compiles it without a CUDA toolkit.
 
 typedef unsigned int u32;
-typedef unsigned long long u64;
 typedef long long i64;
 
 #if ELEMENT_BF16
@@ -42,9 +41,9 @@ __device__ __forceinline__ void load_transposed(u32 (&four)[4], u32 shared) {
 
 __device__ __forceinline__ void multiply_add(float (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
     asm("mma.sync.aligned.m16n8k16.row.col.f32." MMA_TYPE "." MMA_TYPE ".f32 "
-                 "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};\n"
-                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+        "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};\n"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
 __device__ __forceinline__ void multiply(float (&sums)[2][4][4], const u32 (&g)[2][4], const u32 (&x)[2][4]) {
