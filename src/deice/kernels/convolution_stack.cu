@@ -34,7 +34,8 @@ __device__ __forceinline__ u32 shared_address(const void* pointer) { return (u32
 
 // 16 bytes to shared memory, zeros where not `inside`: then nothing is read, and the address may be anything.
 __device__ __forceinline__ void copy16(u32 to, const void* from, bool inside) {
-    asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(inside ? 16 : 0) : "memory");
+    asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;"
+                 ::"r"(to), "l"(from), "r"(inside ? 16 : 0) : "memory");
 }
 __device__ __forceinline__ void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 template <int LEFT> __device__ __forceinline__ void wait_copies() {
@@ -49,6 +50,10 @@ __device__ __forceinline__ u32 pack(float low, float high) {
 }
 __device__ __forceinline__ u32 pack_positive(float low, float high) {
     u32 both;
+#ifdef FP16  // what is too large for fp16 is its largest number; NaN stays NaN
+    asm("min.NaN.f32 %0, %0, 0f477FE000;" : "+f"(low));
+    asm("min.NaN.f32 %0, %0, 0f477FE000;" : "+f"(high));
+#endif
     asm("cvt.rn.relu." TYPE "x2.f32 %0, %1, %2;" : "=r"(both) : "f"(high), "f"(low));
     return both;
 }
@@ -57,7 +62,8 @@ __device__ __forceinline__ u32 where_not_zero(u32 values, u32 active) {  // acti
     return values & ((top - (top >> 15)) | top);
 }
 __device__ __forceinline__ void store16(void* to, const u32* v) {
-    asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(to), "r"(v[0]), "r"(v[1]), "r"(v[2]), "r"(v[3]) : "memory");
+    asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};"
+                 ::"l"(to), "r"(v[0]), "r"(v[1]), "r"(v[2]), "r"(v[3]) : "memory");
 }
 
 __device__ __forceinline__ void load_fragment(u32* a, u32 address) {
@@ -77,7 +83,7 @@ extern __shared__ __align__(128) char memory[];
 // neighbouring strips of the same rows, so that together they read memory in long stretches.
 struct Picture {
     int batch, height, width, rows;
-    int margin, step, across;  // pixels that the answer sees beyond the strip; of a strip that are right; strips side by side
+    int margin, step, across;  // pixels seen beyond the strip; pixels of it that are right; strips side by side
     __device__ __forceinline__ Picture(int b, int h, int w, int r, int layers)
         : batch(b), height(h), width(w), rows(r), margin(layers), step(STRIP + 2 - 2 * layers) {
         across = (w + step - 1) / step;
@@ -97,9 +103,7 @@ struct Ring {
         row = first, height = p.height, pitch = (long long)p.width * 64;
         to = ring + (t & 3) * PLANE + (t >> 2) * 16;
         from = (const char*)pictures + ((strip / p.across) * (long long)height + first) * pitch + x * 64ll + (t & 3) * 16;
-        for (int i = 0; i < 3; i++) {
-            inside[i] = x + 32 * i >= 0 && x + 32 * i < p.width;
-        }
+        for (int i = 0; i < 3; i++) inside[i] = x + 32 * i >= 0 && x + 32 * i < p.width;
     }
     __device__ __forceinline__ void fetch(int slot, bool last_pixels) {
         const bool there = row >= 0 && row < height;
@@ -111,8 +115,8 @@ struct Ring {
     }
 };
 
-// Three output rows of 64 pixels × 8·BLOCKS channels: sums[row % 3], of this thread 4 values of each block of 8 channels.
-// Thread t of a warp holds pixels t/4 and t/4 + 8 of the warp's 16; of each block channels 2·(t%4) and the next.
+// Three output rows of 64 pixels × 8·BLOCKS channels, the uppermost first: it is the next to be complete. Thread t of a warp
+// holds pixels t/4 and t/4 + 8 of the warp's 16 and, of each block of 8 channels, 2·(t%4) and the next.
 template <int BLOCKS> struct Sums {
     float of[3][BLOCKS][4];
     __device__ __forceinline__ void begin() {
@@ -172,14 +176,13 @@ __device__ __forceinline__ u64 descriptor(u32 address, u32 along_k, u32 along_ro
     "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63, " \
     "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, " \
     "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95}, a, b, add, 1, 1, 0, 0;\n"
-// the next operands: another half of the channels, or a pixel further with the first half
+// Then the next operands: the other half of the channels, or the first half a pixel further.
 #define OTHER_HALF1 "add.s64 a, a, %50; add.s64 b, b, %52;\n"
 #define NEXT_PIXEL1 "add.s64 a, a, %51; add.s64 b, b, %52;\n"
 #define OTHER_HALF2 "add.s64 a, a, %100; add.s64 b, b, %102;\n"
 #define NEXT_PIXEL2 "add.s64 a, a, %101; add.s64 b, b, %102;\n"
 
-// Weights in shared memory, [kx, half][8 channels of k][5 blocks of 32 outputs][8]: the blocks are ky = 0, 2, 1, 0, 2, so
-// that the three sets of sums meet their ky in every phase, by another first block.
+// Weights in shared memory, [kx, half][8 channels of k][ky = 2, 1, 0][32 outputs][8]: the order of the three sets of sums.
 struct Shared {
     static constexpr int OUTPUTS = 96, PART = 2 * OUTPUTS * 16, BYTES = 6 * PART;
     u32 base;

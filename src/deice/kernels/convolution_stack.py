@@ -27,7 +27,8 @@ from deice.kernels.weight_gradient import weight_gradient, weight_gradient_first
 
 log = logging.getLogger(__name__)
 
-TOLERANCE = 1.5
+WITHOUT_GRADIENTS = torch.float16  # activations are then cut at its largest number, 65504
+TOLERANCE = 2.0
 ROUNDING = {torch.bfloat16: 8e-3, torch.float16: 2e-3}
 SMALL_PICTURE_TOLERANCE = 3e-2  # of the picture that is tried first; it has values on both sides of ReLU, but none near
 SWITCH = "DEICE_KERNELS"  # in the environment: `plain` for PyTorch's own kernels everywhere, else `auto`
@@ -43,11 +44,13 @@ def plain_stack(picture: Tensor, weights: Sequence[Tensor], biases: Sequence[Ten
 
 
 def fused_stack(picture: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], residual: bool) -> Tensor:
-    """The same on an NVIDIA GPU, at the precision of the autocast around it; NotCompiled where it cannot be had."""
-    dtype = torch.get_autocast_dtype("cuda")
+    """The same on an NVIDIA GPU, at the precision of the autocast around it; NotCompiled where it cannot be had.
+
+    Without gradients fp16 takes the place of bf16: equally fast, and it rounds eight times as finely.
+    """
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (picture, *weights, *biases)):
-        return _Stack.apply(picture, residual, dtype, *weights, *biases)
-    return _forward(picture, residual, dtype, weights, biases, keep=False)[0]
+        return _Stack.apply(picture, residual, torch.get_autocast_dtype("cuda"), *weights, *biases)
+    return _forward(picture, residual, WITHOUT_GRADIENTS, weights, biases, keep=False)[0]
 
 
 def can_fuse(picture: Tensor, channels: int) -> bool:
@@ -91,10 +94,12 @@ def _why_not_ready(device: torch.device, dtype: torch.dtype) -> str | None:
     if reason:
         return reason
     try:
-        apart = _apart_on_a_small_picture(device, dtype)
+        apart = {each: _apart_on_a_small_picture(device, each) for each in (dtype, WITHOUT_GRADIENTS)}
     except (NotCompiled, RuntimeError) as error:
         return str(error)
-    return None if apart < SMALL_PICTURE_TOLERANCE else f"kernels of {dtype} are {apart:.2g} off on this GPU"
+    wrong = [f"kernels of {each} are {value:.2g} off on this GPU" for each, value in apart.items()
+             if not value < SMALL_PICTURE_TOLERANCE]
+    return "; ".join(wrong) or None
 
 
 def _apart_on_a_small_picture(device: torch.device, dtype: torch.dtype) -> float:
@@ -111,15 +116,15 @@ def _apart_on_a_small_picture(device: torch.device, dtype: torch.dtype) -> float
             answer = stack(picture, weights, biases, True)
             gradients = torch.autograd.grad(answer, [*weights, *biases], answer.detach())
         found.append([answer.detach(), *gradients])
-    return max(float((one - other).norm() / one.norm()) for one, other in zip(*found))
+    return float(torch.stack([(one - other).norm() / one.norm() for one, other in zip(*found)]).max())
 
 
 def _forward(
     picture: Tensor, residual: bool, dtype: torch.dtype, weights: Sequence[Tensor], biases: Sequence[Tensor], keep: bool
 ) -> tuple[Tensor, list[Tensor]]:
     """The answer and, where they are to be kept, all activations."""
-    seen = picture.detach().float().contiguous()
-    begun = layers.first(seen, weights[0].contiguous(), biases[0], layers.activations_like(seen, dtype))
+    seen, biases = picture.detach().float().contiguous(), [bias.float() for bias in biases]
+    begun = layers.first(seen, weights[0].float().contiguous(), biases[0], layers.activations_like(seen, dtype))
     activations = _middle(begun, seen, layers.pack_layers(weights[1:-1], dtype), biases[1:-1], keep)
     added, scale = (seen, -1.0) if residual else (None, 1.0)
     answer = layers.last(activations[-1], layers.pack_last(weights[-1], dtype), biases[-1], added, scale)
@@ -168,7 +173,7 @@ class _Stack(torch.autograd.Function):
         of_weights, of_biases = [gradient] * depth, [gradient] * depth
         last_weight, last_bias = weight_gradient_last(activations[-1], gradient)
         of_weights[-1], of_biases[-1] = scale * last_weight, scale * last_bias
-        flowing = layers.last_gradient(gradient, weights[-1].contiguous(), scale, activations[-1],
+        flowing = layers.last_gradient(gradient, weights[-1].float().contiguous(), scale, activations[-1],
                                        layers.activations_like(picture, ctx.dtype))
         packed = layers.pack_layers(weights[1:-1], ctx.dtype, gradient=True)
         for number in range(depth - 2, 0, -1):
