@@ -1,6 +1,6 @@
 """The pipeline: one file is read while the network works on another and a third is written, on every device.
 
-In flight are a few files a device: six on a GPU, two on the CPU, fewer where the memory is short of it. Each file's
+In flight are a few files a device: eight on a GPU, two on the CPU, fewer where the memory is short of it. Each file's
 result is what it would be by itself, and so is its failure.
 """
 
@@ -37,7 +37,7 @@ from deice.schemes import Noise2Noise
 
 log = logging.getLogger(__name__)
 
-IN_FLIGHT = {"cuda": 6, "cpu": 2}
+IN_FLIGHT = {"cuda": 8, "cpu": 2}
 HOST_SHARE = 4  # the files in flight may take one part in so many of the host's memory
 BESIDE = 128 << 20  # bytes that a file which is not held whole takes while it is read or written
 
