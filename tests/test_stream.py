@@ -185,12 +185,28 @@ def test_a_window_for_a_gpu_is_mended_where_its_file_is_broken_and_no_other_is_t
     stream = Stream(sources, make_order("random", sources, (12, 14), 3, 0), CPU)
     stream.on_gpu = True
     carried = torch.empty((3, 2, 12, 14), dtype=carried_as(sources))
-    cuts = [(source, Place(n, (6, 5)), row) for n, (source, row) in enumerate(zip(sources, carried.numpy()))]
-    stream._cut(cuts, carried.numpy())
+    cuts = [(source, Place(n, (6, 5))) for n, source in enumerate(sources)]
+    stream._cut(cuts, carried.numpy(), torch.empty((3, 2, 4)))
     stream.batches().close()
     for source, view in zip(sources, carried):
         arrived = normalised(view[None], rows_of(source)[None])[0]
         assert torch.equal(arrived, torch.from_numpy(source.read((6, 5), (12, 14))))
+
+
+@pytest.mark.parametrize("normaliser", ["standard", "clipped", "none"])
+@pytest.mark.parametrize("kind", ["int16", ">f4"])
+def test_a_batch_on_the_processor_holds_what_each_source_reads(kind, normaliser):
+    values = np.random.default_rng(2).normal(60, 12, (3, 2, 30, 34)).astype(kind)
+    if kind == ">f4":
+        values[2, 1, 5:25, 4:30] = np.inf
+    sources = [source_of(str(n), [Image(pair)], normaliser) for n, pair in enumerate(values)]
+    order = make_order("random", sources, (12, 14), 7, 0)
+    batches = Stream(sources, order, CPU).batches()
+    for step in range(5):
+        batch = next(batches)
+        for place, window in zip(order.batch(step), batch):
+            assert torch.equal(window, torch.from_numpy(sources[place.source].read(place.origin, (12, 14))))
+    batches.close()
 
 
 def test_windows_of_other_types_travel_as_float32():

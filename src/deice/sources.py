@@ -56,9 +56,9 @@ class Source:
         """The views; mapped ones as arrays like any other, which are cut in half the time."""
         return tuple(view.view(np.ndarray) if isinstance(view, np.ndarray) else view for view in self.views)
 
-    def read(self, origin: Sequence[int], window: Sequence[int], into: np.ndarray | None = None) -> np.ndarray:
-        """The normalised window at `origin`: (v, *window) float32; `into` such an array, where one is given."""
-        rows = np.empty((len(self.views), *window), np.float32) if into is None else into
+    def read(self, origin: Sequence[int], window: Sequence[int]) -> np.ndarray:
+        """The normalised window at `origin`: (v, *window) float32."""
+        rows = np.empty((len(self.views), *window), np.float32)
         self.cut(origin, window, rows)
         self.mend(rows)
         for affine, row in zip(self.affines, rows):

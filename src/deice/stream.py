@@ -18,7 +18,7 @@ from torch import Tensor
 
 from deice.errors import RecipeFault
 from deice.groups import Groups, bytes_of
-from deice.ops.normalise import all_finite
+from deice.ops.normalise import Affine, all_finite
 from deice.ranks import ALONE, Ranks
 from deice.sources import Source, windows_in
 
@@ -192,6 +192,8 @@ class Stream:
         self.copies = torch.cuda.Stream(device) if self.on_gpu else None
         self.kind = carried_as(sources) if self.on_gpu else torch.float32
         self.affines = torch.stack([rows_of(source) for source in sources])
+        self.changed = any(affine != Affine() for source in sources for affine in source.affines)
+        self.may_be_broken = any(np.dtype(view.dtype).kind == "f" for source in sources for view in source.views)
         self.ring: list[Slot] = []
 
     def batches(self) -> Generator[Tensor]:
@@ -237,27 +239,26 @@ class Stream:
         slot = self.ring.pop() if self.ring else self._new_slot(len(places))
         torch.index_select(self.affines, 0, torch.tensor([place.source for place in places]), out=slot.affines)
         rows = slot.windows.numpy()
-        cuts = [(readers.get(place.source, self.sources[place.source]), place, row) for place, row in zip(places, rows)]
+        cuts = [(readers.get(place.source, self.sources[place.source]), place) for place in places]
         share = -(-len(cuts) // self.workers)
-        return slot, [self.threads.submit(self._cut, cuts[i : i + share], rows[i : i + share])
-                      for i in range(0, len(cuts), share)]
+        parts = [slice(i, i + share) for i in range(0, len(cuts), share)]
+        return slot, [self.threads.submit(self._cut, cuts[part], rows[part], slot.affines[part]) for part in parts]
 
     def _new_slot(self, count: int) -> "Slot":
         views, window = len(self.sources[0].views), self.order.window
         return Slot(torch.empty((count, views, *window), dtype=self.kind, pin_memory=self.on_gpu),
                     torch.empty((count, views, 4), pin_memory=self.on_gpu))
 
-    def _cut(self, cuts: Sequence[tuple[Source, Place, np.ndarray]], rows: np.ndarray) -> None:
-        """Cut each window into its row; for a GPU they are looked at together, as Python's lock is what threads wait
-        for."""
-        for source, place, row in cuts:
-            if self.on_gpu:
-                source.cut(place.origin, self.order.window, row)
-            else:
-                source.read(place.origin, self.order.window, row)
-        if self.on_gpu and rows.dtype.kind == "f" and not all_finite(rows):
-            for source, _, row in cuts:
+    def _cut(self, cuts: Sequence[tuple[Source, Place]], rows: np.ndarray, affines: Tensor) -> None:
+        """Cut each window into its row of `rows` (n, v, *window). The rest is done for all of them at once: where calls
+        are short, Python's lock is what threads wait for."""
+        for (source, place), row in zip(cuts, rows):
+            source.cut(place.origin, self.order.window, row)
+        if self.may_be_broken and not all_finite(rows):
+            for (source, _), row in zip(cuts, rows):
                 source.mend(row)
+        if not self.on_gpu and self.changed:
+            normalise_rows(rows, affines.numpy())
 
 
 @dataclass(frozen=True)
@@ -278,6 +279,16 @@ def rows_of(source: Source) -> Tensor:
     """(v, 4): offset, factor, lowest and highest value of each view's affine."""
     return torch.tensor([[affine.offset, 1 / affine.scale, -math.inf if affine.low is None else affine.low,
                           math.inf if affine.high is None else affine.high] for affine in source.affines])
+
+
+def normalise_rows(rows: np.ndarray, affines: np.ndarray) -> None:
+    """In place, float32 (n, v, *window) to the network's scale, as `Affine.apply` by (n, v, 4)."""
+    shape = (*affines.shape[:2], *(1,) * (rows.ndim - 2))
+    offset, factor, low, high = (affines[:, :, column].reshape(shape) for column in range(4))
+    np.subtract(rows, offset, out=rows)
+    np.multiply(rows, factor, out=rows)
+    if np.isfinite(low).any():
+        np.clip(rows, low, high, out=rows)
 
 
 def normalised(windows: Tensor, affines: Tensor) -> Tensor:
