@@ -7,6 +7,7 @@ noise of n counts close to 1 whatever n (Anscombe, Biometrika 35, 1948): a dead 
 
 from collections.abc import Sequence
 from itertools import product
+from math import isqrt
 
 import numpy as np
 
@@ -17,7 +18,7 @@ CANDIDATE = 3.5  # units of noise from the local mean: only these are compared w
 LINE = 3.0  # units of one pixel's noise by which a line's median must exceed the lines on both sides
 LINE_SEGMENT = 64  # pixels: a line may be broken over a part of its length
 SUSPECT, SUSPECTS = 1.5, 0.3  # units of noise from the local mean; share of such pixels in a segment worth its medians
-SAMPLED = 4  # every so many rows and columns: medians over a whole picture would cost more than all the rest
+SAMPLE = 1 << 18  # pixels that medians are taken of: those of a whole picture would cost more than all the rest
 LOCAL = 7  # radius in pixels of the local mean
 NOISE_BLOCK = 16  # pixels: blocks in which the noise is compared with the signal
 CLIP = 10.0  # units of noise: how far one pixel may pull the local mean
@@ -44,10 +45,11 @@ def find_defects(even: np.ndarray, odd: np.ndarray, counts: tuple[int, int], kno
     typical = _median([level], defects)
     if defects.any():
         level[defects] = typical
-    reach = CLIP * max(1.0, _robust_spread(level[::SAMPLED, ::SAMPLED]))
+    step = _step(level.size)
+    reach = CLIP * max(1.0, _robust_spread(level[::step, ::step]))
     residual = box_mean(level, LOCAL, (typical - reach, typical + reach))
     in_bands(lambda rows: np.subtract(level[rows], residual[rows], out=residual[rows]), level.shape)
-    spread = max(1.0, _robust_spread(residual[::SAMPLED, ::SAMPLED]))
+    spread = max(1.0, _robust_spread(residual[::step, ::step]))
 
     def mark_points(rows: slice) -> None:
         candidates = np.flatnonzero(np.abs(residual[rows]) > CANDIDATE * spread) + rows.start * level.shape[1]
@@ -127,13 +129,18 @@ def _counting_level(
 
 def _median(parts: Sequence[np.ndarray], left_out: np.ndarray) -> float:
     """The median of a sample of the sum of `parts` (y, x), without what is `left_out` or not finite; 0 of nothing."""
-    for step in (SAMPLED, 1):
+    for step in (_step(left_out.size), 1):
         with np.errstate(invalid="ignore"):
             values = np.asarray(sum(part[::step, ::step] for part in parts))
         kept = values[np.isfinite(values) & ~left_out[::step, ::step]]
         if kept.size:
             return float(np.median(kept))
     return 0.0
+
+
+def _step(pixels: int) -> int:
+    """Every so many rows and columns make a sample of about SAMPLE pixels."""
+    return max(1, isqrt(pixels // SAMPLE))
 
 
 def _stands_out(level: np.ndarray, pixels: np.ndarray, spread: float) -> np.ndarray:
