@@ -35,11 +35,8 @@ no model is named (`deice denoise FILES -o DIR`); what it says of pictures is ca
 ## What it learnt from
 
 Windows drawn afresh for every step (`src/deice/worlds/drawn/`): {least:g} to {most:g} Å per pixel, many bodies,
-lenses, cameras and kinds of noise, wider than any microscope. This recipe makes it again, with the same seed:
-
-```
-deice train --recipe recipes/pretrained_{name}.toml -o run
-```
+lenses, cameras and kinds of noise, wider than any microscope. `deice train --recipe recipes/pretrained_{name}.toml
+-o run` trains such a model; this one was trained by
 
 ```toml
 {recipe}
@@ -52,7 +49,8 @@ deice train --recipe recipes/pretrained_{name}.toml -o run
 | parameters | {parameters:,}, stored as float16 ({megabytes:.1f} MB) |
 | hardware | {hardware} |
 | time | {minutes:.0f} minutes |
-| steps | {steps:,}; the best by validation is kept: {best:,}, loss {validation:.5g} |
+| steps | {steps:,}, {share:.0f} % of the run that the recipe asks for |
+| kept | the best by validation: step {best:,}, loss {validation:.5g} |
 | seed | {seed} |
 | made by | deice {version} |
 
@@ -102,7 +100,8 @@ def write_card(run: Path, path: Path, hardware: str) -> None:
         name=path.stem, what={2: "pictures", 3: "volumes"}[model.axes], least=least, most=most,
         recipe=to_toml(model.recipe).strip(), parameters=parameters(model.module), hardware=hardware,
         megabytes=path.stat().st_size / 1e6, minutes=told[-1]["seconds"] / 60, steps=told[-1]["step"],
-        best=model.facts["step"], validation=model.facts["validation"], seed=model.recipe.training.seed,
+        share=100 * told[-1]["fraction"], best=model.facts["step"], validation=model.facts["validation"],
+        seed=model.recipe.training.seed,
         version=__version__, limits=LIMITS[model.axes],
         figures=FIGURES + (old.partition(FIGURES)[2].rstrip() or "\n\nNot measured yet.")))
 
