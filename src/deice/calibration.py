@@ -26,7 +26,7 @@ NOISE_ABOVE = 0.5  # of the highest frequency: there a picture holds almost only
 CLEARLY = 0.5  # of the squared misfit
 EMPTY = 1e-3  # of the mean power: less is what a filter left
 DOUBT_OF_NOISE, DOUBT_OF_CHANGE = 0.05, 0.5  # share by which its power may be wrong; of the logarithm's change
-PLAIN = 0.4  # signal over noise from which on a linear filter is used, and the network's answer may be raised
+PLAIN = 0.35  # signal over noise, and its doubt, from which on a filter is used and an answer may be raised
 EXPECTED, SPREAD = (1.0, 0.0), (1.0, 0.5)  # of g and w, before the picture is asked
 LARGEST = 2.0  # gain of the network
 SMOOTHING = 16.0  # σ in pixels over which the variance of the answer is averaged
@@ -138,7 +138,7 @@ def fit_gains(
     chance = chance * (2 * level / shells.counts.clamp_min(1))[:, None, None]
     system = _matrix(passes**2, passes, torch.ones_like(passes)) * ((doubt * level) ** 2)[:, None, None]
     gains = _weighed(known, wanted, chance + system)
-    plain = power > (1 + PLAIN) * level
+    plain = power > (1 + PLAIN + doubt) * level
     alone = _weighed(known[:, :1, :1], wanted[:, :1], (chance + system)[:, :1, :1])[:, 0]
     gain = torch.where(plain & (gains > 0).all(1), gains[:, 0], alone).clamp_min(0)
     gain = torch.minimum(gain, torch.where(plain, LARGEST, 1.0))  # more than the network says only of plain signal
