@@ -31,6 +31,18 @@ def test_the_power_of_the_noise_is_found_under_a_signal_without_fine_detail(axis
     assert float(found[power == 0].mean()) < 0.1  # where there is none, the signal is not taken for noise
 
 
+def test_where_the_noise_ends_its_power_ends():
+    """As at a missing wedge. What is spread over the edge is noise that input and target of a training share."""
+    along = torch.fft.fftfreq(48).abs()  # drawn larger than it is measured, so that no window is periodic
+    power = (along < 0.2).float().reshape(1, -1, 1, 1).expand(40, -1, 1, 24)
+    white = torch.randn((40, 48, 24, 24), generator=torch.Generator().manual_seed(0))
+    noise = noise_with(power, white, axis=2)[:, :24]
+    found = noise_spectrum(noise, 2, above=0.38).mean((0, 2, 3))
+    z = torch.fft.fftfreq(24).abs()
+    assert float(found[z < 0.17].mean()) == pytest.approx(1, abs=0.06)
+    assert float(found[z > 0.24].max()) < 0.1
+
+
 @pytest.mark.parametrize("shape", [(2, 9, 15, 12), (1, 4, 4, 4), (1, 16, 3, 8)])
 def test_noise_drawn_has_the_power_asked_at_any_size(shape):
     noise, power = coloured(shape, 2, seed=0)

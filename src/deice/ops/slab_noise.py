@@ -7,8 +7,9 @@ from torch import Tensor
 def noise_spectrum(windows: Tensor, axis: int, above: float) -> Tensor:
     """Power of the noise of `windows` (b, z, y, x) at each frequency across `axis` (1, 2 or 3): size 1 along it.
 
-    Taken to be what is found, on average, at frequencies along `axis` of at least `above` cycles per voxel. Smoothed
-    over 3×3 neighbouring frequencies; edges are tapered, or the signal's low frequencies would leak into it.
+    Taken to be what is found, on average, at frequencies along `axis` of at least `above` cycles per voxel. Edges are
+    tapered, or the signal's low frequencies would leak into it. Not smoothed over frequencies, however few values each
+    has: their errors cancel from window to window, those of smoothing add up to a bias larger than a weak signal.
     """
     size = windows.shape[axis]
     high = torch.fft.fftfreq(size, device=windows.device).abs() >= min(above, (size // 2) / size)
@@ -18,9 +19,6 @@ def noise_spectrum(windows: Tensor, axis: int, above: float) -> Tensor:
         taper = taper * (hann / hann.square().mean().sqrt()).reshape([-1 if a == b else 1 for b in (1, 2, 3)])
     spectrum = torch.fft.fftn((windows - windows.mean((1, 2, 3), keepdim=True)) * taper, dim=(1, 2, 3))
     power = spectrum.index_select(axis, high.nonzero()[:, 0]).abs().square().mean(axis, keepdim=True)
-    across = [a for a in (1, 2, 3) if a != axis]
-    for a in across:
-        power = (power.roll(1, a) + power + power.roll(-1, a)) / 3
     return power / windows[0].numel()
 
 
