@@ -92,7 +92,8 @@ def test_draws_spread_over_the_whole_neighbourhood():
     defects = np.zeros((9, 9), bool)
     defects[4, 4] = True
     generator = np.random.default_rng(0)
-    drawn = np.bincount([draw_sources(defects, np.flatnonzero(defects), generator)[0] for _ in range(4800)], minlength=81).reshape(9, 9)
+    draws = [draw_sources(defects, np.flatnonzero(defects), generator)[0] for _ in range(4800)]
+    drawn = np.bincount(draws, minlength=81).reshape(9, 9)
     assert drawn[4, 4] == 0
     around = np.delete(drawn[2:7, 2:7].ravel(), 12)
     assert around.min() > 140
