@@ -18,6 +18,7 @@ from deice.ops.noise import neighbour_correlation
 PRETRAINED = "pretrained"  # what `-m` and `--from` call them
 FOLDER = Path(__file__).parent
 NAMES = {2: "micrographs", 3: "tomograms"}
+ALONE = {2: "noise2void", 3: "recorrupted"}  # the scheme that learns from one image
 PIXELS = {2: (0.5, 15.0), 3: (4.0, 20.0)}  # Å: what they learnt from
 CORRELATED = 0.25  # of direct neighbours in the noise: more was not learnt from
 SAMPLE = 1024  # pixels of a picture's middle, along each axis, that remarks are made on
@@ -30,7 +31,7 @@ def packaged(axes: int) -> Path:
     path = FOLDER / f"{NAMES[axes]}.safetensors"
     if not path.is_file():
         raise RecipeFault(f"this package has no pretrained model of {NAMES[axes]}; train one (deice train HALVES -o "
-                          "RUN) and give -m RUN, or give a scheme, as -m noise2void")
+                          f"RUN) and give -m RUN, or give a scheme, as -m {ALONE[axes]}")
     return path
 
 
