@@ -28,7 +28,7 @@ from deice.kernels.weight_gradient import weight_gradient, weight_gradient_first
 log = logging.getLogger(__name__)
 
 WITHOUT_GRADIENTS = torch.float16  # activations are then cut at its largest number, 65504
-TOLERANCE = 2.0
+TOLERANCE = 1.5
 ROUNDING = {torch.bfloat16: 8e-3, torch.float16: 2e-3}
 SMALL_PICTURE_TOLERANCE = 3e-2  # of the picture that is tried first; it has values on both sides of ReLU, but none near
 SWITCH = "DEICE_KERNELS"  # in the environment: `plain` for PyTorch's own kernels everywhere, else `auto`
