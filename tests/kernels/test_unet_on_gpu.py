@@ -1,5 +1,6 @@
 """The fused U-Net on a GPU: each pass against the plain one, the whole against the plain net in fp64."""
 
+from concurrent.futures import ThreadPoolExecutor
 from statistics import fmean
 
 import plain_passes_for_tests as plain
@@ -94,7 +95,8 @@ def test_every_pass_back_is_the_plain_one(dtype, channels, space):
 
 
 def apart(one: Tensor, other: Tensor) -> float:
-    return float((one.double() - other.double()).norm() / other.double().norm().clamp_min(1e-30))
+    one, other = one.detach().double(), other.detach().double()
+    return float((one - other).norm() / other.norm().clamp_min(1e-30))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -124,6 +126,15 @@ def test_the_net_and_its_gradients_are_the_plain_ones(net, axes, shape, dtype):
     assert fmean(map(apart, found, expected)) < 3 * fmean(map(apart, usual, expected))  # most by ReLUs that flip
     with torch.no_grad(), torch.autocast("cuda", dtype):
         assert torch.equal(module(picture), found[0])
+
+
+def test_a_thread_that_never_called_cuda():
+    """As those of PyTorch's backward pass may be: memory is at hand, nothing makes the GPU's context the thread's."""
+    gradient, active = features(32, (4, 4), torch.float16, 0), features(32, (4, 4), torch.float16, 1)
+    sums, expected = passes.room_for_sums(gradient, 32), gradient * (active > 0)
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(passes.relu_gradient, gradient, active, sums).result()
+    assert torch.equal(gradient, expected)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -51,6 +51,7 @@ class Kernel:
                 attribute = self.driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
                 _checked(self.driver.cuKernelSetAttribute(attribute, shared, self.handle, self.driver.CUdevice(index)))
                 self.granted[index] = shared
+            _enter_context(index)
             values = [_as_argument(argument) for argument in arguments]
             places = (ctypes.c_void_p * len(values))(*map(ctypes.addressof, values))
             stream = torch.cuda.current_stream(index).cuda_stream
@@ -64,6 +65,24 @@ def _as_argument(value: Tensor | int | float | None) -> Any:
     if value is None:
         return ctypes.c_void_p(None)
     return ctypes.c_float(value) if isinstance(value, float) else ctypes.c_int(value)
+
+
+def _enter_context(index: int) -> None:
+    """Make the context of device `index`, which is PyTorch's current one, that of this thread, if it has none yet.
+
+    PyTorch's calls do so by themselves; a thread of its backward pass that has made none has none.
+    """
+    if getattr(_ENTERED, "once", False):
+        return
+    driver = import_module("cuda.bindings.driver")
+    torch.cuda.init()
+    if not int(_checked(driver.cuCtxGetCurrent())[0]):
+        context = _checked(driver.cuDevicePrimaryCtxRetain(driver.CUdevice(index)))[0]  # PyTorch's, kept to the end
+        _checked(driver.cuCtxSetCurrent(context))
+    _ENTERED.once = True
+
+
+_ENTERED = threading.local()
 
 
 @cache
@@ -122,7 +141,7 @@ def _function(source: str, function: str, architecture: str, defines: tuple[str,
 def _library(source: str, architecture: str, defines: tuple[str, ...]) -> Any:
     driver = import_module("cuda.bindings.driver")
 
-    torch.cuda.current_stream()  # the device's context, which loading needs
+    _enter_context(torch.cuda.current_device())
     image = machine_code(source, architecture, defines)
     return _checked(driver.cuLibraryLoadData(image, [], [], 0, [], [], 0))[0]
 

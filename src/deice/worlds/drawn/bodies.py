@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
@@ -31,14 +31,18 @@ class Bodies:
     side: np.ndarray
     kinds: np.ndarray
 
-    def of_kind(self, *kinds: str) -> np.ndarray:
-        """The numbers of the bodies of these kinds."""
-        return np.flatnonzero(np.isin(self.kinds, kinds))
+    def of_kind(self, kind: str) -> np.ndarray:
+        """The numbers of the bodies of this kind."""
+        return self._numbers[kind]
+
+    @cached_property
+    def _numbers(self) -> dict[str, np.ndarray]:
+        return {str(kind): np.flatnonzero(self.kinds == kind) for kind in np.unique(self.kinds)}
 
 
 @lru_cache(maxsize=2)
 def build_bodies(proteins: int, seed: int, device: torch.device) -> Bodies:
-    """`proteins` compact proteins of 40 kDa to 2.5 MDa, and of every other kind of body a sixth as many."""
+    """`proteins` compact proteins of 40 kDa to 2.5 MDa, half as many hollow ones, a sixth of every other kind."""
     rng = np.random.default_rng([seed, 31])
     others = max(2, proteins // 6)
     found: list[tuple[str, np.ndarray, np.ndarray]] = []
@@ -46,7 +50,9 @@ def build_bodies(proteins: int, seed: int, device: torch.device) -> Bodies:
         found.append(("protein", *_protein(mass, rng)))
     for _ in range(others):
         found.append(("small", *_protein(rng.uniform(15e3, 60e3), rng)))
-        found.append(("shell", *_shell(rng.uniform(50, 350), rng.uniform(15, 60), rng)))
+        for _ in range(3):
+            radius = math.exp(rng.uniform(math.log(35), math.log(350)))
+            found.append(("shell", *_shell(radius, rng.uniform(12, min(60, 0.8 * radius)), rng)))
         found.append(("vesicle", *_vesicle(math.exp(rng.uniform(math.log(120), math.log(700))), rng)))
         found.append(("gold", *_ball(rng.uniform(25, 100), 60.0, 0.0, rng)))
         found.append(("crystal", *_ball(math.exp(rng.uniform(math.log(100), math.log(1500))), 2.0, 0.5, rng)))

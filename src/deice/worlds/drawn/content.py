@@ -10,6 +10,7 @@ from deice.worlds.drawn.pasting import Copies
 
 VIEWS = 6  # of each kind of body in a picture: more come by turning them in the plane
 MOST = 3000  # copies of one kind in a picture
+PARTICLES = {"protein": 0.65, "shell": 0.25, "vesicle": 0.1}  # what a picture is taken for
 BESIDES = {"small": 0.2, "vesicle": 0.12, "gold": 0.08, "crystal": 0.12, "filament": 0.15}  # how often
 
 
@@ -71,7 +72,7 @@ def draw_content(bodies: Bodies, pixels: np.ndarray, size: int, rng: np.random.G
 def _fill(sheet: _Sheet, bodies: Bodies, views: int) -> None:
     """One to three kinds of particles, and now and then something else."""
     rng = sheet.rng
-    kinds = bodies.of_kind("protein", "shell") if rng.random() < 0.9 else bodies.of_kind("vesicle")
+    kinds = bodies.of_kind(str(rng.choice(list(PARTICLES), p=list(PARTICLES.values()))))
     if rng.random() < 0.92:
         share = _log_uniform(rng, 0.01, 0.8)
         count = int(rng.choice([1, 1, 1, 2, 3]))

@@ -21,7 +21,7 @@ def draw_ground(count: int, rng: np.random.Generator) -> Settings:
     edge = rng.random(count) < 0.12
     return {
         "slope": sometimes(rng, 0.4, 0.02, 0.5, count),
-        "grain": np.where(edge, 1.0, rng.random(count) < 0.5) * log_uniform(rng, 0.02, 0.4, count),
+        "grain": np.where(edge, 1.0, rng.random(count) < 0.7) * log_uniform(rng, 0.02, 0.5, count),
         "fall": rng.uniform(0, 3, count),
         "coarsest": log_uniform(rng, 0.002, 0.05, count),
         "seen": (rng.random(count) < 0.7) * 1.0,

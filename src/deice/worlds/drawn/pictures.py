@@ -79,7 +79,7 @@ def draw_scene(bodies: Bodies, count: int, size: int, rng: np.random.Generator, 
     device = bodies.sites.device
     facts = draw_optics(count, rng) | draw_noise(count, rng) | draw_ground(count, rng)
     content = draw_content(bodies, facts["pixel"], size, rng)
-    expected = 0.03 * (facts["pixel"] / 1.5) ** 1.3
+    expected = 0.04 * (facts["pixel"] / 1.5) ** 1.3
     facts["snr"] = np.clip(expected * np.exp(rng.uniform(-2, 2, count)), *SIGNAL_TO_NOISE)
     facts["share"] = np.clip(content.coverage, 0.03, 1.0)
     facts["dose"] = log_uniform(rng, *DOSE, count)
