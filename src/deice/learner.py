@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from deice.checkpoint import Model, load_model
 from deice.devices import autocast, place, put
@@ -114,11 +115,11 @@ class Learner:
         if not self.average:
             return
         decay = min(self.recipe.training.average, (1 + self.taken) / (10 + self.taken))
-        for name, value in self.module.state_dict().items():
-            if value.is_floating_point():
-                self.average[name].lerp_(value, 1 - decay)
-            else:
-                self.average[name].copy_(value)
+        values = self.module.state_dict()
+        moving = [name for name, value in values.items() if value.is_floating_point()]
+        get_ema_multi_avg_fn(decay)([self.average[name] for name in moving], [values[name] for name in moving], None)
+        for name in values.keys() - set(moving):
+            self.average[name].copy_(values[name])
 
     def weights(self) -> dict[str, Tensor]:
         """The weights that are judged and kept."""
