@@ -137,6 +137,20 @@ def test_a_thread_that_never_called_cuda():
     assert torch.equal(gradient, expected)
 
 
+@pytest.mark.parametrize("axes", [2, 3])
+def test_nan_stays_nan(axes):
+    torch.manual_seed(0)
+    module = place(UNet(size=32, depth=1).build(axes), axes, torch.device("cuda"))
+    module.last.weight.data.fill_(1.0)
+    picture = torch.randn(1, 1, *[32] * axes, device="cuda")
+    picture[0, 0, 3, 4] = torch.nan
+    layers = module.convolutions
+    with torch.no_grad(), torch.autocast("cuda", torch.bfloat16):
+        answer = fused_unet(picture, [c.weight for c in layers], [c.bias for c in layers], False)
+    assert answer[0, 0, 3, 4].isnan().all()
+    assert answer[0, 0, 20:, 20:].isfinite().all()
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("axes", [2, 3])
 def test_where_no_relu_flips_the_net_is_the_plain_one(dtype, axes):

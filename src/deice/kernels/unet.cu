@@ -39,6 +39,12 @@ __device__ __forceinline__ u32 pack(float low, float high) {
     return both;
 }
 
+__device__ __forceinline__ float larger(float one, float other) {  // NaN where either is
+    float found;
+    asm("max.NaN.f32 %0, %1, %2;" : "=f"(found) : "f"(one), "f"(other));
+    return found;
+}
+
 __device__ __forceinline__ Eight load(const uint4* from) {
     const uint4 raw = *from;
     Eight eight;
@@ -113,7 +119,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) bias_relu(uint4* features,
     FOR_EACH_PIXEL(pixels) {
         Eight here = load(features + pixel * chunks + chunk);
 #pragma unroll
-        for (int i = 0; i < 8; ++i) here.of[i] = fmaxf(here.of[i] + added.of[i], 0.0f);
+        for (int i = 0; i < 8; ++i) here.of[i] = larger(here.of[i] + added.of[i], 0.0f);
         store(features + pixel * chunks + chunk, here);
     }
 }
@@ -132,8 +138,8 @@ place_and_pool(const uint4* features, const float* bias, uint4* placed, uint4* p
             Eight here = load(features + fine * chunks + chunk);
 #pragma unroll
             for (int i = 0; i < 8; ++i) {
-                here.of[i] = fmaxf(here.of[i] + added.of[i], 0.0f);
-                largest.of[i] = fmaxf(largest.of[i], here.of[i]);
+                here.of[i] = larger(here.of[i] + added.of[i], 0.0f);
+                largest.of[i] = larger(largest.of[i], here.of[i]);
             }
             store(placed + fine * stride + chunk, here);
         }
