@@ -8,11 +8,11 @@ import torch
 
 from deice.checkpoint import load_model
 from deice.cli import run as deice
-from deice.drawing import TOGETHER, drawn_batch, drawn_batches
+from deice.drawing import drawn_batch, drawn_batches
 from deice.errors import RecipeFault
 from deice.recipe import Recipe, completed, from_table, merged
 from deice.training import run
-from deice.worlds.drawn import WORLDS, Pictures
+from deice.worlds.drawn import WORLDS, Pictures, Tomograms
 
 CPU = torch.device("cpu")
 TABLE = {
@@ -50,11 +50,31 @@ def test_batches_differ_and_are_found_again_from_any_position():
 @pytest.mark.parametrize("world", [2, 3])
 def test_ranks_share_the_batch_that_one_would_have(world):
     complete = completed(recipe(), 2)
-    windows = 2 * TOGETHER + 4
+    windows = 2 * FewPictures.together + 4
     alone = drawn_batch(complete, CPU, 1, 5, windows)
     for rank in range(world):
         part = drawn_batch(complete, CPU, 1, 5, windows, rank, world)
         assert torch.equal(part, alone[rank::world])
+
+
+@pytest.mark.parametrize("kind", [Pictures, Tomograms])
+@pytest.mark.parametrize("world", [1, 2, 4])
+def test_each_rank_draws_its_own_groups_only(kind, world, monkeypatch):
+    drawn = []
+
+    @dataclass(frozen=True)
+    class Counted(kind):
+        def draw(self, count, window, key, device):
+            drawn.append((count, key))
+            return (*torch.rand(2, count, 1, *window, generator=torch.Generator().manual_seed(key[-1])), {})
+
+    monkeypatch.setitem(WORLDS, "pictures", Counted)
+    windows = 4 * kind.together
+    alone = drawn_batch(recipe(), CPU, 1, 5, windows)
+    drawn.clear()
+    for rank in range(world):
+        assert torch.equal(drawn_batch(recipe(), CPU, 1, 5, windows, rank, world), alone[rank::world])
+    assert sorted(drawn) == [(kind.together, (1, 5, group)) for group in range(4)]
 
 
 def test_a_run_that_was_stopped_ends_with_the_bits_of_one_that_was_not(tmp_path):

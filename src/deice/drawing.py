@@ -10,8 +10,6 @@ from deice.errors import RecipeFault
 from deice.recipe import Recipe
 from deice.worlds.drawn import WORLDS
 
-TOGETHER = 32  # windows that are drawn from one key
-
 
 def drawn_batches(
     recipe: Recipe, device: torch.device, start: int, rank: int = 0, world: int = 1
@@ -31,9 +29,11 @@ def drawn_batch(
     """The part of `rank` of batch `step` of `windows` windows: (b, 2, *window), every `world`-th of them.
 
     Every so many-th window belongs to one group, drawn together; a rank draws the groups that it has a window of.
+    How many are drawn together is the world's: the more, the less work for each, but ranks that share a group draw
+    it twice.
     """
     drawn = WORLDS[recipe.data.world or ""]()
-    groups = -(-windows // TOGETHER)
+    groups = -(-windows // drawn.together)
     own = range(windows)[rank::world]
     rows: dict[int, Tensor] = {}
     for group in range(groups):

@@ -11,13 +11,15 @@ from torch import Tensor
 
 from deice.ops.fourier import frequency_radius, from_half_transform, half_transform
 from deice.worlds.drawn.bodies import Bodies
+from deice.worlds.drawn.settings import taken
 from deice.worlds.filaments import ACTIN, MICROTUBULE, Lattice, Line, draw_line, subunits
 from deice.worlds.matter import bilayer, residue_form
 from deice.worlds.poses import random_rotation
 
 GRAINS = (4.0, 8.0, 16.0)  # Å: sites in one such cube become one
-MOST_SITES = 1 << 22  # held at once
+MOST_SITES = 1 << 21  # held at once
 STEPS = 2.0**16  # of the potential: whole numbers add up to the same bits in any order
+MOST_VOXELS = 1 << 25  # of membranes, held at once
 MOST_COPIES = 1500  # in one field
 MEMBRANES = 4  # at most in one field
 BESIDES = (("gold", 0.15, 0.002), ("shell", 0.15, 0.1), ("crystal", 0.05, 0.01))  # how often, share of the volume
@@ -38,6 +40,11 @@ class Contents:
     turns: np.ndarray
     membranes: np.ndarray
     inside: np.ndarray
+
+    def only(self, some: slice) -> "Contents":
+        """Some of the copies."""
+        copies = (self.sample[some], self.body[some], self.places[some], self.turns[some])
+        return Contents(*copies, self.membranes, self.inside)
 
 
 def draw_contents(bodies: Bodies, pixels: np.ndarray, shape: Shape, rng: np.random.Generator) -> Contents:
@@ -128,9 +135,11 @@ def potential(bodies: Bodies, contents: Contents, pixels: np.ndarray, shape: Sha
     """The contents as fields (b, *shape) in V, of the bodies' device; they repeat themselves along y and x."""
     device, count = bodies.sites.device, len(pixels)
     field = torch.zeros(count * math.prod(shape), dtype=torch.int64, device=device)
-    for first, last in _chunks(bodies, contents, pixels):
-        _add(field, bodies, contents, pixels, shape, slice(first, last))
-    pixel = torch.from_numpy(pixels).float().to(device)[:, None, None, None]
+    grains, levels = grains_of(bodies), np.searchsorted(GRAINS[1:], pixels, side="right")
+    suited = levels[contents.sample] * len(bodies.count) + contents.body
+    for first, last in _chunks(grains.count[suited]):
+        _add(field, grains, suited[first:last], contents.only(slice(first, last)), pixels, shape)
+    pixel = taken(pixels.astype(np.float32), device)[:, None, None, None]
     density = field.reshape(count, *shape).float() / STEPS
     blur = 0.5 + GRAINS[0] / math.sqrt(12) / pixel  # voxels
     frequency = frequency_radius(shape, device)
@@ -139,67 +148,58 @@ def potential(bodies: Bodies, contents: Contents, pixels: np.ndarray, shape: Sha
     return density + _membranes(contents, pixel, shape)
 
 
-def _chunks(bodies: Bodies, contents: Contents, pixels: np.ndarray) -> list[tuple[int, int]]:
-    """From which copy to which, so that few enough sites are held."""
-    counts = [grains_of(bodies, _level(pixel)).count for pixel in pixels]
-    sites = np.array([counts[sample][body] for sample, body in zip(contents.sample, contents.body)], np.int64)
+def _chunks(sites: np.ndarray) -> list[tuple[int, int]]:
+    """From which copy to which, of those with so many `sites` (n,), so that few enough are held."""
     ends = np.searchsorted(np.cumsum(sites), np.arange(1, int(sites.sum()) // MOST_SITES + 1) * MOST_SITES).tolist()
-    edges = sorted({0, *ends, len(sites)})
-    return list(pairwise(edges))
+    return list(pairwise(sorted({0, *ends, len(sites)})))
 
 
-def _level(pixel: float) -> int:
-    """Which grains suit voxels of `pixel` Å."""
-    return int(np.searchsorted(GRAINS, pixel, side="right")) - 1
-
-
-def _add(field: Tensor, bodies: Bodies, contents: Contents, pixels: np.ndarray, shape: Shape,
-         some: slice) -> None:  # fmt: skip
-    """Add some of the copies to `field`, flat, each site shared out among the eight voxels around it."""
-    device = field.device
-    sample, body = contents.sample[some], contents.body[some]
-    levels = np.array([_level(pixel) for pixel in pixels])
-    for level in np.unique(levels[sample]):
-        grains, held = grains_of(bodies, int(level)), levels[sample] == level
-        counts = torch.from_numpy(grains.count[body[held]]).to(device)
-        total = int(grains.count[body[held]].sum())
-        copy = torch.repeat_interleave(torch.arange(len(counts), device=device), counts, output_size=total)
-        within = torch.arange(total, device=device) - (counts.cumsum(0) - counts)[copy]
-        site = torch.from_numpy(grains.first[body[held]]).to(device)[copy] + within
-        turns = torch.from_numpy(contents.turns[some][held]).float().to(device)
-        places = torch.from_numpy(contents.places[some][held]).float().to(device)
-        pixel = torch.from_numpy(pixels[sample[held]]).float().to(device)
-        spots = torch.einsum("nij,nj->ni", turns[copy], grains.sites[site]).flip(1) / pixel[copy, None] + places[copy]
-        own = torch.from_numpy(sample[held]).to(device)[copy]
-        _share_out(field, spots, grains.weights[site], own, shape)
+def _add(field: Tensor, grains: Bodies, suited: np.ndarray, copies: Contents, pixels: np.ndarray,
+         shape: Shape) -> None:  # fmt: skip
+    """Add copies of the grains `suited` (n,) to `field`, flat, each site shared out among the eight voxels around."""
+    device, pixel = field.device, pixels[copies.sample][:, None, None]
+    total = int(grains.count[suited].sum())
+    whole = np.stack([grains.count[suited], grains.first[suited], copies.sample])
+    real = np.concatenate([copies.turns[:, ::-1] / pixel, copies.places[:, :, None]], 2)  # in voxels z, y, x
+    (counts, first, sample), real = taken(whole, device), taken(real.astype(np.float32), device)
+    copy = torch.repeat_interleave(torch.arange(len(suited), device=device), counts, output_size=total)
+    site = (first - counts.cumsum(0) + counts)[copy] + torch.arange(total, device=device)
+    pose = real[copy]
+    spots = (pose[:, :, :3] * grains.sites[site][:, None]).sum(2) + pose[:, :, 3]
+    _share_out(field, spots, grains.weights[site], sample[copy], shape)
 
 
 def _share_out(field: Tensor, spots: Tensor, weights: Tensor, sample: Tensor, shape: Shape) -> None:
     corner = spots.floor()
-    beyond, corner = spots - corner, corner.long()
-    for offset in range(8):
-        step = torch.tensor([offset >> 2, offset >> 1 & 1, offset & 1], device=field.device)
-        share = torch.where(step.bool(), beyond, 1 - beyond).prod(1) * weights
-        z, y, x = (corner + step).unbind(1)
-        held = (z >= 0) & (z < shape[0])
-        index = ((sample * shape[0] + z.clamp(0, shape[0] - 1)) * shape[1] + y % shape[1]) * shape[2] + x % shape[2]
-        field.index_add_(0, index, (share * held * STEPS).round().long())
+    beyond = spots - corner
+    z, y, x = (corner.long()[:, None] + torch.arange(2, device=field.device)[:, None]).unbind(2)  # each (n, 2)
+    in_z, in_y, in_x = torch.stack([1 - beyond, beyond], 1).unbind(2)
+    in_z = in_z * ((z >= 0) & (z < shape[0]))
+    rows = (sample[:, None] * shape[0] + z.clamp(0, shape[0] - 1))[:, :, None] * shape[1] + (y % shape[1])[:, None]
+    index = rows[:, :, :, None] * shape[2] + (x % shape[2])[:, None, None]
+    share = (in_z[:, :, None] * in_y[:, None])[:, :, :, None] * (in_x * weights[:, None] * STEPS)[:, None, None]
+    field.index_add_(0, index.flatten(), share.round().long().flatten())
 
 
-@lru_cache(maxsize=8)
-def grains_of(bodies: Bodies, level: int) -> Bodies:
-    """`bodies` with the sites in each cube of GRAINS[level] as one, at their centre of weight."""
+@lru_cache(maxsize=2)
+def grains_of(bodies: Bodies) -> Bodies:
+    """The bodies as many times as there are GRAINS, coarser and coarser.
+
+    The sites in each cube of that side are one, at their centre of weight.
+    """
     sites, weights, counts = [], [], []
-    for first, count in zip(bodies.first.tolist(), bodies.count.tolist()):
-        own, weight = bodies.sites[first : first + count], bodies.weights[first : first + count].abs()
-        cells, belongs = torch.unique(_numbered((own / GRAINS[level]).floor().long()), return_inverse=True)
-        whole = torch.zeros(len(cells), device=own.device).index_add_(0, belongs, weight)
-        centres = torch.zeros(len(cells), 3, device=own.device).index_add_(0, belongs, own * weight[:, None])
-        sites.append(centres / whole[:, None])
-        weights.append(whole)
-        counts.append(len(cells))
-    count = np.array(counts)
-    return Bodies(torch.cat(sites), torch.cat(weights), np.cumsum(count) - count, count, bodies.side, bodies.kinds)
+    for grain in GRAINS:
+        for first, count in zip(bodies.first.tolist(), bodies.count.tolist()):
+            own, weight = bodies.sites[first : first + count], bodies.weights[first : first + count].abs()
+            cells, belongs = torch.unique(_numbered((own / grain).floor().long()), return_inverse=True)
+            whole = torch.zeros(len(cells), device=own.device).index_add_(0, belongs, weight)
+            centres = torch.zeros(len(cells), 3, device=own.device).index_add_(0, belongs, own * weight[:, None])
+            sites.append(centres / whole[:, None])
+            weights.append(whole)
+            counts.append(len(cells))
+    count, times = np.array(counts), len(GRAINS)
+    first, side, kinds = np.cumsum(count) - count, np.tile(bodies.side, times), np.tile(bodies.kinds, times)
+    return Bodies(torch.cat(sites), torch.cat(weights), first, count, side, kinds)
 
 
 def _numbered(cells: Tensor) -> Tensor:
@@ -209,24 +209,31 @@ def _numbered(cells: Tensor) -> Tensor:
 
 def _membranes(contents: Contents, pixel: Tensor, shape: Shape) -> Tensor:
     """Bilayers (b, *shape) in V; each is there once, and not cut where the field repeats itself."""
-    device, extent = pixel.device, [size * pixel for size in shape]
-    grid = [(torch.arange(size, device=device).reshape([-1 if a == axis else 1 for a in range(3)]) * pixel)
-            for axis, size in enumerate(shape)]
+    device, voxels = pixel.device, math.prod(shape)
     total = torch.zeros(len(pixel), *shape, device=device)
-    settings = torch.from_numpy(contents.membranes).float().to(device)
-    first, last = (torch.from_numpy(contents.inside[:, end]).float().to(device)[:, None, None, None] for end in (0, 1))
-    z = grid[0] / pixel
-    within = torch.sigmoid(4 * (z - first)) * torch.sigmoid(4 * (last - z))
-    blur = 0.45 * pixel
-    for number in range(MEMBRANES):
-        some = settings[:, number, -1].nonzero()[:, 0]
-        if not len(some):
-            continue
-        of = settings[some, number][:, :, None, None, None]
-        offsets = [grid[axis][some] - of[:, axis] for axis in range(3)]
-        offsets[1:] = [_nearest(offsets[axis], extent[axis][some], of[:, 3:6].amax(1)) for axis in (1, 2)]
-        total[some] += bilayer(_distance(offsets, of), blur[some])
-    return total * within
+    samples, numbers = np.nonzero(contents.membranes[:, :, -1])
+    settings = contents.membranes[samples, numbers].astype(np.float32)
+    each = max(1, MOST_VOXELS // voxels)
+    for first in range(0, len(samples), each):
+        own = samples[first : first + each]
+        layers = _bilayers(taken(settings[first : first + each], device), pixel[taken(own, device)], shape)
+        for sample, layer in zip(own.tolist(), layers.unbind()):
+            total[sample] += layer
+    first, last = taken(contents.inside.T.astype(np.float32), device)[..., None, None, None]
+    z = torch.arange(shape[0], device=device)[:, None, None]
+    return total * torch.sigmoid(4 * (z - first)) * torch.sigmoid(4 * (last - z))
+
+
+def _bilayers(of: Tensor, pixel: Tensor, shape: Shape) -> Tensor:
+    """(m, *shape) in V of the membranes `of` (m, 17), in voxels of `pixel` (m, 1, 1, 1) Å."""
+    of = of[..., None, None, None]
+    offsets = []
+    for axis, size in enumerate(shape):
+        voxel = torch.arange(size, device=of.device).reshape([-1 if a == axis else 1 for a in range(3)])
+        offsets.append(voxel * pixel - of[:, axis])
+    reach = of[:, 3:6].amax(1)
+    offsets[1:] = [_nearest(offsets[axis], shape[axis] * pixel, reach) for axis in (1, 2)]
+    return bilayer(_distance(offsets, of), 0.45 * pixel)
 
 
 def _nearest(offset: Tensor, period: Tensor, reach: Tensor) -> Tensor:
@@ -236,15 +243,13 @@ def _nearest(offset: Tensor, period: Tensor, reach: Tensor) -> Tensor:
 
 def _distance(offsets: list[Tensor], of: Tensor) -> Tensor:
     """Å from a rippled ellipsoid (`deice.worlds.membranes`), to first order: (b, z, y, x)."""
-    scaled, slopes = [], []
-    for row in range(3):
-        along = sum(of[:, 6 + 3 * row + axis] * offsets[axis] for axis in range(3))
-        scaled.append(along / of[:, 3 + row])
-        slopes.append((scaled[-1] / of[:, 3 + row]) ** 2)
-    radius = torch.sqrt(sum(s**2 for s in scaled) + 1e-12)
-    beside = torch.sqrt(1 - (scaled[0] / radius) ** 2 + 1e-6)  # no ripple at the poles
-    wave = of[:, 15] * beside * torch.cos(3 * torch.atan2(scaled[2], scaled[1]))
-    return (radius - 1 - wave) * radius / torch.sqrt(sum(slopes) + 1e-12 / of[:, 3] ** 2)
+    axes, frame = of[:, 3:6], of[:, 6:15].unflatten(1, (3, 3))
+    scaled = sum(frame[:, :, axis] / axes * offsets[axis][:, None] for axis in range(3))  # (b, 3, z, y, x)
+    radius = torch.sqrt(scaled.square().sum(1) + 1e-12)
+    beside = torch.sqrt(1 - (scaled[:, 0] / radius) ** 2 + 1e-6)  # no ripple at the poles
+    wave = of[:, 15] * beside * torch.cos(3 * torch.atan2(scaled[:, 2], scaled[:, 1]))
+    slopes = (scaled / axes).square().sum(1)
+    return (radius - 1 - wave) * radius / torch.sqrt(slopes + 1e-12 / of[:, 3] ** 2)
 
 
 def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:

@@ -49,6 +49,7 @@ class Pictures:
     proteins: int = 48
     seed: int = 0
     axes: ClassVar[int] = 2
+    together: ClassVar[int] = 32  # windows drawn from one key in training
 
     def draw(
         self, count: int, window: Sequence[int], key: Sequence[int], device: torch.device | str

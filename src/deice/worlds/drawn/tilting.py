@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deice.worlds.drawn.settings import Settings
+from deice.worlds.drawn.settings import Settings, taken
 
 LAST_TILT = (40.0, 70.0)  # degrees, to either side
 STEP = (1.5, 5.0)  # degrees
@@ -45,7 +45,7 @@ class Series:
         return torch.matmul(_columns(field), self.waves.transpose(2, 3))
 
     def back_project(self, pictures: Tensor, power: Tensor) -> Tensor:
-        """(b, half x, y, t) → (b, z, y, x). power: (b,) of |κ| in the weight, 1 for weighted back-projection."""
+        """(..., b, half x, y, t) → (..., b, z, y, x). power: (b,) of |κ| in the weight; 1: weighted back-projection."""
         cosine = torch.cos(torch.deg2rad(self.angles))[:, None]
         kappa = (self.k[:, None] / cosine).clamp_max(0.5)
         ramp = 0.5 * (kappa / 0.5) ** power[:, None, None] / cosine  # |κ| dκ = |κ| dk / cos θ
@@ -53,8 +53,8 @@ class Series:
         mean = (self.weights > 0) / (self.weights > 0).sum(1, keepdim=True) / depth
         weight = torch.where(self.k[:, None] > 0, ramp * self.weights[:, None], mean[:, None])
         spectrum = torch.matmul(pictures * (weight[:, :, None] * self.seen), self.waves.conj())
-        rows = torch.fft.ifft(spectrum, dim=2).permute(0, 3, 2, 1)
-        return torch.fft.irfft(rows, n=2 * (len(self.k) - 1), dim=3)
+        rows = torch.fft.ifft(spectrum, dim=-2).transpose(-1, -3)
+        return torch.fft.irfft(rows, n=2 * (len(self.k) - 1), dim=-1)
 
     def white(self, spread: Tensor, generator: torch.Generator) -> Tensor:
         """Transforms of white noise of standard deviation `spread` (b, t) in every picture: (b, half x, y, t)."""
@@ -79,7 +79,7 @@ def series_of(tilts: Settings, shape: Sequence[int], device: torch.device) -> Se
     numbers = np.arange(counts.max())
     angles = np.minimum(tilts["first"][:, None] + tilts["step"][:, None] * numbers, tilts["last"][:, None])
     weights = np.where(numbers < counts[:, None], np.radians(tilts["step"])[:, None], 0.0)
-    angle, weight = (torch.from_numpy(each).float().to(device) for each in (angles, weights))
+    angle, weight = taken(np.stack([angles, weights]).astype(np.float32), device)
     k, z = torch.fft.rfftfreq(length, device=device), torch.arange(depth, device=device) - depth // 2
     radians = torch.deg2rad(angle)
     turns = k[:, None, None] * radians.tan()[:, None, :, None] * z

@@ -37,6 +37,7 @@ class Tomograms:
     proteins: int = 60
     seed: int = 0
     axes: ClassVar[int] = 3
+    together: ClassVar[int] = 8  # windows drawn from one key in training
 
     def draw(
         self, count: int, window: Sequence[int], key: Sequence[int], device: torch.device | str
@@ -97,7 +98,8 @@ def reconstructed(scene: Tensor, facts: Settings, generator: torch.Generator) ->
     frozen = series.white(lost * of["ice"][:, 0], generator)
     electrons = electrons + frozen * gain * ice_structure_factor(series.radius / of["pixel"][..., None]).sqrt()
     after = afterwards(of, frequency_radius(scene.shape[1:], scene.device).flatten(1)[None])
-    truth, noise = (_filtered(series.back_project(each, of["ramp"][:, 0, 0]), after) for each in (pictures, electrons))
+    both = series.back_project(torch.stack([pictures, electrons]), of["ramp"][:, 0, 0])
+    truth, noise = _filtered(both, after)
     signal, there = truth.var((1, 2, 3), keepdim=True), noise.var((1, 2, 3), keepdim=True)
     wanted = torch.where(signal > 0, signal / of["snr"][..., None], torch.ones_like(signal))
     return truth, noise * (wanted / there).sqrt()
@@ -123,9 +125,9 @@ def spread_of(series: Series, of: dict[str, Tensor]) -> Tensor:
 
 
 def _filtered(volume: Tensor, gain: Tensor) -> Tensor:
-    """`volume` (b, *shape) through `gain` (b, z, y · half x)."""
+    """`volume` (..., b, *shape) through `gain` (b, z, y · half x)."""
     spectrum = half_transform(volume, 3)
-    return from_half_transform(spectrum * gain.reshape(spectrum.shape), volume.shape[1:])
+    return from_half_transform(spectrum * gain.reshape(spectrum.shape[-4:]), volume.shape[-3:])
 
 
 def _flat(values: Tensor) -> Tensor:
