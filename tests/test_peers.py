@@ -14,14 +14,19 @@ from deice.peers import TOPAZ_PYTHON, denoise_by_topaz, find_topaz, train_topaz
 STAND_IN = """
 import numpy as np
 class Denoise:
-    def __init__(self, name, use_cuda=False):
-        self.factor = {"unet": 0.5, "unet-small": 0.25}.get(name, 0.125)
+    dims, patches = 2, (1024, 500)
+    def __init__(self, name, use_cuda=False, dims=2):
+        assert dims == self.dims
+        self.factor = {"unet": 0.5, "unet-small": 0.25, "unet-3d-10a": 0.5}.get(name, 0.125)
         if name == "affine":
             raise ValueError("Unable to load model: affine")
     def denoise(self, picture, patch_size, padding):
-        assert (patch_size, padding) == (1024, 500)
+        assert (patch_size, padding) == self.patches or patch_size == -1
+        assert picture.ndim == self.dims
         mean = picture.mean()
-        return (picture - mean) * self.factor + mean
+        return (picture - mean) * (self.factor if patch_size > 0 else 1) + mean
+class Denoise3D(Denoise):
+    dims, patches = 3, (96, 48)
 """
 COMMAND = """
 import argparse, pathlib
@@ -75,6 +80,15 @@ def test_each_picture_comes_back_in_order_and_at_its_cost(stand_in):
         assert answer.bytes > 1e6
 
 
+def test_volumes_are_asked_of_the_other_class_in_its_own_patches(stand_in):
+    volume = np.random.default_rng(0).normal(3, 1, (12, 16, 20)).astype(np.float32)
+    ten, twenty = (next(denoise_by_topaz(stand_in, f"unet-3d-{n}a", [volume])).image for n in (10, 20))
+    assert np.allclose(ten, (volume - volume.mean()) / 2 + volume.mean(), atol=1e-5)
+    assert twenty.std() == pytest.approx(volume.std() / 8, rel=1e-4)
+    whole = next(denoise_by_topaz(stand_in, "unet-3d-10a", [volume], whole=True)).image
+    assert np.allclose(whole, volume, atol=1e-5)
+
+
 def test_the_model_that_is_asked_for_answers(stand_in):
     unet, small = (next(denoise_by_topaz(stand_in, name, pictures(1))).image for name in ("unet", "unet-small"))
     assert unet.std() == pytest.approx(2 * small.std(), rel=1e-3)
@@ -108,7 +122,8 @@ def test_a_python_without_topaz_is_a_clear_fault(monkeypatch):
 
 
 @pytest.mark.parametrize(("model", "given", "fault"), [
-    ("unot", [np.zeros((32, 32))], RecipeFault), ("unet", [np.zeros((8, 32, 32))], UserError)])
+    ("unot", [np.zeros((32, 32))], RecipeFault), ("unet", [np.zeros((8, 32, 32))], UserError),
+    ("unet-3d-20a", [np.zeros((32, 32))], UserError), (__file__, [np.zeros((8, 8)), np.zeros((8, 8, 8))], UserError)])
 def test_what_topaz_cannot_do_is_refused(stand_in, model, given, fault):
     with pytest.raises(fault, match=r"expected|Topaz"):
         list(denoise_by_topaz(stand_in, model, given))
@@ -133,6 +148,16 @@ def test_the_pretrained_models_differ_and_keep_the_scale(topaz):
         assert answer.std() < picture.std(), name
         for other in set(answers) - {name}:
             assert np.abs(answer - answers[other]).max() > 0.01 * picture.std()
+
+
+def test_the_pretrained_models_of_volumes_differ_and_smooth(topaz):
+    volume = np.random.default_rng(0).normal(5, 2, (32, 32, 40)).astype(np.float32)
+    ten, twenty = (next(denoise_by_topaz(topaz, f"unet-3d-{n}a", [volume], whole=True)).image for n in (10, 20))
+    for answer in (ten, twenty):
+        assert answer.shape == volume.shape
+        assert abs(answer.mean() - volume.mean()) < volume.std()
+        assert answer.std() < 0.5 * volume.std()
+    assert np.abs(ten - twenty).max() > 0.01 * volume.std()
 
 
 def test_topaz_trains_on_halves_and_its_model_answers(topaz, tmp_path):

@@ -1,6 +1,7 @@
 """The packaged model of micrographs on real pairs, and on simulated worlds that it never learnt from.
 
     python docs/benchmarks/pretrained.py [--pairs FOLDER] [--model pretrained] [--topaz PYTHON] [--worlds 2]
+    python docs/benchmarks/pretrained.py --volumes 3 [--size 128] [--topaz PYTHON]     see pretrained_volumes.py
 
 Real pairs (FOLDER as for real_pairs.py): the mean of 49 frames is denoised, with nothing else given, and judged by the
 frame it never saw: correlation ×1000 as in real_pairs.py. z, over tiles: both pictures are brought to mean 0 and
@@ -18,9 +19,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from pretrained_volumes import volumes
 from real_pairs import SIGMAS, gaussian, load, radial
 
 from deice import denoise, simulate
+from deice.bench.suite import Extent
 from deice.calibration import fit_gains, mixed, noise_power, shells_of
 from deice.checkpoint import Model
 from deice.devices import machine
@@ -142,17 +145,25 @@ def main() -> None:
     parser.add_argument("--model", default="pretrained")
     parser.add_argument("--topaz")
     parser.add_argument("--worlds", type=int, default=2, help="pictures of each world")
-    parser.add_argument("--size", type=int, default=768)
+    parser.add_argument("--volumes", type=int, default=0, help="tomograms, instead of pictures")
+    parser.add_argument("--levels", default="0.15,0.05", help="of tomograms: signal/noise variance a voxel")
+    parser.add_argument("--whole", action="store_true", help="of tomograms: Topaz's models without patches only")
+    parser.add_argument("--size", type=int, help="pixels: 768 of pictures, 128 of tomograms")
     parser.add_argument("--device", default="auto")
     given = parser.parse_args()
-    model, topaz = choose_estimator(given.model, {}), find_topaz(given.topaz)
+    model, topaz = choose_estimator(given.model, {}, 3 if given.volumes else 2), find_topaz(given.topaz)
     assert isinstance(model, Model)
     model = replace(model, pixel_size=None)
     print(machine() + "\n")
+    if given.volumes:
+        levels = tuple(float(level) for level in given.levels.split(","))
+        extent = Extent(train=0, test=given.volumes, size=given.size or 128, levels=levels)
+        volumes(given.volumes, extent, model, topaz, given.whole, given.device)
+        return
     if given.pairs:
         real_pairs(given.pairs, model, topaz, given.device)
     if given.worlds:
-        worlds(given.worlds, given.size, model, topaz, given.device)
+        worlds(given.worlds, given.size or 768, model, topaz, given.device)
 
 
 if __name__ == "__main__":

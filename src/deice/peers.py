@@ -22,7 +22,7 @@ from deice.errors import RecipeFault, UserError
 log = logging.getLogger(__name__)
 
 TOPAZ_PYTHON = "DEICE_TOPAZ_PYTHON"
-PRETRAINED = ("unet", "unet-small", "fcnn", "affine")
+PRETRAINED = {2: ("unet", "unet-small", "fcnn", "affine"), 3: ("unet-3d-10a", "unet-3d-20a")}  # by the number of axes
 CUTOFF = 4.0  # standard deviations beyond which a pixel is cut, in the rows that are fair to Topaz
 DRIVER = Path(__file__).with_name("topaz_driver.py")
 INSTALL = "docs/topaz.md says how to install it beside"
@@ -52,35 +52,47 @@ def find_topaz(given: Path | str | None = None) -> Path | None:
 
 
 def denoise_by_topaz(
-    python: Path, model: str, pictures: Iterable[np.ndarray], *, cuda: bool = False, cutoff: float = 0.0
+    python: Path, model: str, images: Iterable[np.ndarray], *, cuda: bool = False, cutoff: float = 0.0,
+    whole: bool = False,
 ) -> Iterator[PeerAnswer]:
-    """Each picture (y, x) denoised by one process of Topaz, in order.
+    """Each picture (y, x) or volume (z, y, x), all of one kind, denoised by one process of Topaz, in order.
 
     model: a pretrained name (PRETRAINED) or a file that `train_topaz` wrote. cutoff: pixels further than so many
     standard deviations from the mean are set to the mean first, as Topaz's --pixel-cutoff does; 0: its default, none.
-    Raises UserError with Topaz's own last line where it fails.
+    whole: not in patches, as its --patch-size 0; else in patches of its default size.
+    Raises UserError for images of another kind than the model's, and with Topaz's own last line where it fails.
     """
     refuse_unknown_model(model)
     with tempfile.TemporaryDirectory(prefix="deice-topaz-") as scratch:
         folder = Path(scratch)
-        pairs = []
-        for number, picture in enumerate(pictures):
-            if picture.ndim != 2:
-                raise UserError(f"a picture of {picture.ndim} axes for topaz:{model}; expected two: volumes are "
-                                "another program of Topaz's")
+        pairs, axes = [], set()
+        for number, image in enumerate(images):
+            _refuse_another_kind(model, image.ndim)
+            axes.add(image.ndim)
             pairs.append([str(folder / f"in_{number}.npy"), str(folder / f"out_{number}.npy")])
-            np.save(pairs[-1][0], picture.astype(np.float32, copy=False))
+            np.save(pairs[-1][0], image.astype(np.float32, copy=False))
+        if len(axes) > 1:
+            raise UserError(f"pictures and volumes at once for topaz:{model}; expected one kind")
         report = folder / "report.json"
-        _drive(python, folder, {"task": "denoise", "model": model, "pairs": pairs, "cutoff": cutoff, "cuda": cuda,
-                                "report": str(report)})
+        _drive(python, folder, {"task": "denoise", "model": model, "axes": max(axes, default=2), "pairs": pairs,
+                                "cutoff": cutoff, "whole": whole, "cuda": cuda, "report": str(report)})
         for (_, path), cost in zip(pairs, json.loads(report.read_text()), strict=True):
             yield PeerAnswer(np.load(path), cost["seconds"], cost["bytes"])
 
 
 def refuse_unknown_model(model: str) -> None:
     """RecipeFault for what is neither a pretrained name nor a file."""
-    if model not in PRETRAINED and not Path(model).is_file():
-        raise RecipeFault(f"topaz:{model} is unknown; expected one of {', '.join(PRETRAINED)}, or a model's file")
+    known = [name for names in PRETRAINED.values() for name in names]
+    if model not in known and not Path(model).is_file():
+        raise RecipeFault(f"topaz:{model} is unknown; expected one of {', '.join(known)}, or a model's file")
+
+
+def _refuse_another_kind(model: str, axes: int) -> None:
+    """UserError for an image of `axes` axes that the model is not for; of a trained file nothing is known."""
+    fitting = [count for count, names in PRETRAINED.items() if model in names] or [*PRETRAINED]
+    if axes not in fitting:
+        raise UserError(f"an image of {axes} axes for topaz:{model}; expected {' or '.join(map(str, fitting))}: "
+                        f"{', '.join(PRETRAINED[2])} are for pictures, {', '.join(PRETRAINED[3])} for volumes")
 
 
 def train_topaz(

@@ -1,11 +1,11 @@
 """Runs in Topaz's own Python, which need not know deice: one job, described in a JSON file, arrays in .npy files.
 
-denoise: {"task", "model": a pretrained name or a trained file, "pairs": [[input, output], …], "cutoff", "cuda",
-          "report"}
+denoise: {"task", "model": a pretrained name or a trained file, "axes": 2 or 3, "pairs": [[input, output], …],
+          "cutoff", "whole", "cuda", "report"}
 train:   {"task", "even": folder, "odd": folder, "prefix", "options": [command-line words]}
 
 Only Topaz's public entries are called: the class `Denoise` (the command's --model is ignored for micrographs in
-0.3.20: every name gives `unet`), and for training the `denoise` command's own main function.
+0.3.20: every name gives `unet`), for volumes `Denoise3D`, and for training the `denoise` command's own main function.
 """
 
 import importlib
@@ -17,7 +17,7 @@ import time
 
 import numpy as np
 
-PATCH, PADDING = 1024, 500  # pixels: the command's defaults
+PATCHES = {2: (1024, 500), 3: (96, 48)}  # pixels and padding: the defaults of the commands denoise and denoise3d
 LOOK_EVERY = 0.01  # seconds between looks at the memory
 
 
@@ -30,7 +30,11 @@ def main(path):
 
 def denoise(job):
     """Each input denoised to its output; the report holds seconds and peak bytes for each."""
-    denoiser = importlib.import_module("topaz.denoise").Denoise(job["model"], use_cuda=job["cuda"])
+    module, axes = importlib.import_module("topaz.denoise"), job["axes"]
+    denoiser = (module.Denoise3D if axes == 3 else module.Denoise)(job["model"], use_cuda=job["cuda"], dims=axes)
+    patch, padding = PATCHES[axes]
+    if job["whole"]:
+        patch = -1
     report = []
     for given, wanted in job["pairs"]:
         picture = np.load(given).astype(np.float32)
@@ -38,7 +42,7 @@ def denoise(job):
             mean, spread = picture.mean(), picture.std()
             picture[np.abs(picture - mean) > job["cutoff"] * spread] = mean
         with Watch(job["cuda"]) as watch:
-            answer = denoiser.denoise(picture, patch_size=PATCH, padding=PADDING)
+            answer = denoiser.denoise(picture, patch_size=patch, padding=padding)
         np.save(wanted, np.asarray(answer, dtype=np.float32).reshape(picture.shape))
         report.append({"seconds": watch.seconds, "bytes": watch.bytes})
     with open(job["report"], "w") as file:

@@ -1,6 +1,8 @@
 """Methods: what a name means, and that what is fitted is fitted."""
 
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from worlds_for_tests import structure
 import deice
 from deice import metrics
 from deice.bench.cases import cases_of
-from deice.bench.methods import FITTED, Learnt, method_of, split_methods
+from deice.bench.methods import FITTED, Learnt, Topaz, method_of, split_methods
 from deice.bench.tegunov import best_tegunov
 from deice.errors import PairFault, RecipeFault
 from deice.filters import Gaussian
@@ -58,11 +60,21 @@ def test_a_filter_is_the_filter_of_that_name(files):
 
 @pytest.mark.parametrize(("name", "said"), [
     ("gauss:sigma=3", "did you mean 'gaussian'"), ("gaussian:sgma=3", "sgma"), ("topaz:unet", "--topaz PYTHON"),
+    ("topaz:unet-3d-10a", "--topaz PYTHON"),
     ("nowhere.safetensors", "no such file"), ("tegunov", "unknown"),
 ])
 def test_a_wrong_name_is_one_clear_line(name, said):
     with pytest.raises(deice.errors.UserError, match=said):
         method_of(name, None, truth=False)
+
+
+def test_what_topaz_is_asked_is_read_from_its_name():
+    python = Path(sys.executable)
+    assert method_of("topaz:unet-3d-20a,whole=1", python, truth=True) == Topaz(python, "unet-3d-20a", 0.0, True)
+    assert method_of("topaz:unet,cutoff=4", python, truth=True) == Topaz(python, "unet", 4.0)
+    for wrong in ("topaz:unet-4d", "topaz:unet,whole=yes", "topaz:unet,patch=96"):
+        with pytest.raises(RecipeFault, match="expected"):
+            method_of(wrong, python, truth=True)
 
 
 def test_baselines_gain_from_the_truth_in_this_order(files):

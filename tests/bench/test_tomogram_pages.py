@@ -2,6 +2,7 @@
 
 import importlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -10,6 +11,11 @@ import pytest
 import torch
 
 from deice import read
+from deice.bench.suite import Extent
+from deice.checkpoint import Model
+from deice.nets import UNet
+from deice.peers import PeerAnswer
+from deice.recipe import Recipe, from_table
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "benchmarks"
 
@@ -86,3 +92,27 @@ def test_a_large_one_is_put_together(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert np.array_equal(volume[:, :24], volume[:, 24:])
     with pytest.raises(SystemExit, match="expected multiples"):
         one.draw(tmp_path, (16, 50, 24), 0)
+
+
+def test_the_packaged_model_of_volumes_stands_beside_filters_and_topaz(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = script("pretrained_volumes")
+    net, recipe = UNet(size=2, depth=1), from_table({})
+    model = Model(net.build(3).eval(), 3, None, Recipe(recipe.data, recipe.scheme, net), {})
+    asked = []
+
+    def in_its_place(python: Path, name: str, images: list[np.ndarray], **how: bool) -> Iterator[PeerAnswer]:
+        asked.append((name, how["whole"]))
+        return (PeerAnswer(image / 2, 0.1, 1) for image in images)
+
+    monkeypatch.setattr(page, "denoise_by_topaz", in_its_place)
+    extent = Extent(train=0, test=2, size=48, levels=(0.1,))
+    page.volumes(2, extent, model, Path("python"), whole=False, device="cpu")
+    rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("|")][2:]
+    assert len(rows) == 4 + 4 + 2
+    assert asked == [(f"unet-3d-{n}a", whole) for n in (10, 20) for whole in (False, True)]
+    figures = {row[0].strip("| *"): row[1:4] for row in rows}
+    assert figures["noisy"] == figures["Topaz unet-3d-10a"]  # half of it, which scale takes back
+    assert float(figures["best Gaussian (knows the truth)"][1].split()[0]) > float(figures["noisy"][1].split()[0])
+    assert all("±" in cell for row in figures.values() for cell in row)

@@ -5,7 +5,8 @@ filters with their parameters: gaussian:sigma=3, lowpass:cutoff=20, wiener:defoc
 pretrained: the packaged model, given the average of all frames
 models: a run's folder or a .safetensors file, given the halves, as `deice denoise` is; with @full, given the average of
     all frames; with @halves, given each half by itself, and the mean of both answers taken
-peers: topaz:unet, topaz:unet-small, topaz:fcnn; with cutoff=4, outlier pixels cut first
+peers: topaz:unet, topaz:unet-small, topaz:fcnn; of volumes topaz:unet-3d-10a, topaz:unet-3d-20a; with cutoff=4, outlier
+    pixels cut first; with whole=1, not in patches
 """
 
 import difflib
@@ -117,16 +118,21 @@ class Packaged:
 
 @dataclass(frozen=True)
 class Topaz:
-    """Topaz's Python, and a pretrained name or a trained file; `cutoff` in standard deviations, 0: its default."""
+    """Topaz's Python, and a pretrained name or a trained file; `cutoff` in standard deviations, 0: its default.
+
+    whole: not in patches.
+    """
 
     python: Path
     model: str
     cutoff: float = 0.0
+    whole: bool = False
 
     def answers(self, cases: Sequence[Case], device: torch.device) -> Iterator[tuple[Pictures, Answer]]:
         """All pictures and halves in one process."""
         given = (p.numpy() for known in (case.open() for case in cases) for p in (known.noisy, *(known.halves or ())))
-        found = denoise_by_topaz(self.python, self.model, given, cuda=device.type == "cuda", cutoff=self.cutoff)
+        found = denoise_by_topaz(self.python, self.model, given, cuda=device.type == "cuda", cutoff=self.cutoff,
+                                 whole=self.whole)
         for case in cases:
             known = case.open()
             answer = next(found)
@@ -200,9 +206,10 @@ def topaz_of(settings: str, python: Path | None) -> Topaz:
                           f"DEICE_TOPAZ_PYTHON ({INSTALL})")
     model, *rest = settings.split(",")
     table: dict[str, Any] = parse_component(f"topaz:{','.join(rest)}")
-    cutoff = table.pop("cutoff", 0.0)
+    cutoff, whole = table.pop("cutoff", 0.0), table.pop("whole", 0)
     table.pop("name")
-    if table or not isinstance(cutoff, int | float):
-        raise RecipeFault(f"topaz:{settings}: expected a model and at most cutoff=NUMBER, as topaz:unet,cutoff=4")
+    if table or not isinstance(cutoff, int | float) or whole not in (0, 1):
+        raise RecipeFault(f"topaz:{settings}: expected a model and at most cutoff=NUMBER and whole=1, as "
+                          "topaz:unet,cutoff=4")
     refuse_unknown_model(model)
-    return Topaz(python, model, float(cutoff))
+    return Topaz(python, model, float(cutoff), bool(whole))

@@ -50,8 +50,10 @@ def quality(
         What stands beside the baselines: deice (trained on the suite's training halves), FILE.toml (the same by
         another recipe), a model (each with @full: given the average of all frames; @halves: the mean of both halves,
         each denoised by itself), a filter with
-        its parameters, topaz:unet, topaz:unet,cutoff=4, topaz:unet-small, topaz:fcnn, topaz:trained,epochs=100.
-        Without it: deice, and Topaz's pretrained models where Topaz is known.
+        its parameters, pretrained (the packaged model, given the average of all frames and nothing else),
+        topaz:unet, topaz:unet,cutoff=4, topaz:unet-small, topaz:fcnn, topaz:trained,epochs=100; of tomograms
+        topaz:unet-3d-10a, topaz:unet-3d-20a. Without it: deice, and of micrographs Topaz's pretrained models where
+        Topaz is known.
     recipe
         TOML file for the method deice, instead of the default recipe.
     minutes
