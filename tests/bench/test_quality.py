@@ -11,7 +11,9 @@ from deice.bench import quality
 from deice.bench.micrographs import Micrographs
 from deice.bench.quality import Plan, run, train
 from deice.bench.suite import Extent
+from deice.checkpoint import load_model, save_model
 from deice.errors import UserError
+from deice.pretrained import FOLDER
 from deice.worlds import World
 
 TOY = """
@@ -79,6 +81,20 @@ def test_what_is_finished_is_not_done_again_and_what_changed_is(tmp_path, plan):
     again = {path for path, stamp in stamps.items() if path.stat().st_mtime_ns != stamp}
     assert again
     assert all("deice" in path.relative_to(out).parts for path in again)
+
+
+def test_the_packaged_model_stands_in_the_table_and_is_judged_anew_when_it_is_another(tmp_path, monkeypatch):
+    out, packaged = tmp_path / "out", tmp_path / "packaged"
+    alone = Plan(extent=Extent(train=0, test=1, size=96, levels=(0.2,)), methods=("pretrained",), figure=False)
+    figures = run(out, alone)["levels"]["0.2"]["methods"]["pretrained"]
+    assert {"psnr", "cc", "frc", "ap"} <= set(figures)
+    shutil.copytree(FOLDER, packaged)
+    model = load_model(packaged / "micrographs.safetensors")
+    weights = {name: 0.9 * tensor for name, tensor in model.module.state_dict().items()}
+    save_model(packaged / "micrographs.safetensors", weights, model.recipe, 2, model.facts)
+    for module in ("deice.pretrained", "deice.bench.methods"):
+        monkeypatch.setattr(f"{module}.FOLDER", packaged)
+    assert run(out, alone)["levels"]["0.2"]["methods"]["pretrained"]["psnr"] != figures["psnr"]
 
 
 def test_training_alone_leaves_runs_that_are_judged_later(tmp_path, plan):

@@ -13,7 +13,7 @@ import torch
 
 from deice.bench.cost import metered
 from deice.bench.judge import GIGABYTE
-from deice.bench.methods import Learnt, Method, Topaz, given_of, topaz_of, without_given
+from deice.bench.methods import Learnt, Method, Topaz, given_of, topaz_of, weights_of, without_given
 from deice.bench.suite import write_json
 from deice.checkpoint import load_model
 from deice.devices import machine
@@ -51,7 +51,8 @@ def learns(text: str) -> bool:
 def identity(text: str, lesson: Lesson) -> dict[str, Any]:
     """All that the method's answers depend on, besides the scenes: equal, and they need not be computed again."""
     if not learns(text) or text.startswith(TRAINED_TOPAZ):
-        return {"method": text}
+        weights = weights_of(text)
+        return {"method": text} | ({"weights": weights} if weights else {})
     return {"method": text, "pairs": len(lesson.halves) // 2, "recipe": to_table(recipe_for(text, lesson))}
 
 

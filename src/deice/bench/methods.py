@@ -10,6 +10,7 @@ peers: topaz:unet, topaz:unet-small, topaz:fcnn; of volumes topaz:unet-3d-10a, t
 """
 
 import difflib
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -22,7 +23,7 @@ from torch import Tensor
 from deice.bench.cases import Case, Pictures
 from deice.bench.cost import Cost, metered
 from deice.bench.tegunov import best_tegunov
-from deice.checkpoint import Model, load_model
+from deice.checkpoint import MODEL, Model, load_model
 from deice.errors import RecipeFault
 from deice.filters import FILTERS
 from deice.filters.fitted import best_gaussian, radial_wiener
@@ -30,7 +31,7 @@ from deice.image import Image
 from deice.inference import denoise
 from deice.metrics import align
 from deice.peers import INSTALL, denoise_by_topaz, refuse_unknown_model
-from deice.pretrained import PRETRAINED, load_packaged
+from deice.pretrained import FOLDER, PRETRAINED, load_packaged
 from deice.recipe import parse_component
 from deice.schemes import Noise2Noise
 
@@ -181,6 +182,13 @@ def given_of(text: str) -> str:
 def without_given(text: str) -> str:
     """"run@full" → "run"."""
     return text.removesuffix(given_of(text))
+
+
+def weights_of(text: str) -> list[str]:
+    """Hashes of the files that a trained method's answers depend on: another model under the same name is another."""
+    path = Path(without_given(text))
+    files = sorted(FOLDER.glob("*.safetensors")) if text == PRETRAINED else [path / MODEL if path.is_dir() else path]
+    return [hashlib.blake2b(file.read_bytes(), digest_size=16).hexdigest() for file in files if file.is_file()]
 
 
 def _filter(text: str) -> Filtering:
