@@ -13,12 +13,12 @@ import threading
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from math import prod
-from typing import Any
 
 import numpy as np
 
 from deice.devices import available_memory
 from deice.errors import FileFault
+from deice.io.stored import mapped_span
 from deice.ranks import Ranks
 from deice.sources import Source
 
@@ -98,16 +98,6 @@ class Groups:
 def bytes_of(source: Source) -> int:
     """How many bytes the views of `source` hold."""
     return sum(prod(view.shape) * np.dtype(view.dtype).itemsize for view in source.views)
-
-
-def mapped_span(view: Any) -> tuple[str, int, int] | None:
-    """(path, first byte, bytes) of a view that is a mapped part of a file, in one piece; None of any other."""
-    if not isinstance(view, np.memmap) or not view.flags.c_contiguous or view.filename is None:
-        return None
-    mapping: Any = view._mmap
-    before = view.offset - view.offset % mmap.ALLOCATIONGRANULARITY  # where the mapping begins in the file
-    inside = view.ctypes.data - np.frombuffer(mapping, np.uint8).ctypes.data
-    return str(view.filename), before + inside, view.nbytes
 
 
 def release(source: Source) -> None:

@@ -1,5 +1,6 @@
 """What a file holds, before it is decided what it serves as; and frames that are decoded when asked for."""
 
+import mmap
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -67,3 +68,13 @@ def without_ellipsis(key: tuple, axes: int) -> tuple:
     place = next((i for i, k in enumerate(key) if k is Ellipsis), len(key))
     given = [k for k in key if k is not Ellipsis]
     return (*given[:place], *[slice(None)] * (axes - len(given)), *given[place:])
+
+
+def mapped_span(view: Any) -> tuple[str, int, int] | None:
+    """(path, first byte, bytes) of a view that is a mapped part of a file, in one piece; None of any other."""
+    if not isinstance(view, np.memmap) or not view.flags.c_contiguous or view.filename is None:
+        return None
+    mapping: Any = view._mmap
+    before = view.offset - view.offset % mmap.ALLOCATIONGRANULARITY  # where the mapping begins in the file
+    inside = view.ctypes.data - np.frombuffer(mapping, np.uint8).ctypes.data
+    return str(view.filename), before + inside, view.nbytes

@@ -7,6 +7,7 @@ import dataclasses
 import difflib
 import logging
 import os
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -20,7 +21,7 @@ from deice.errors import BatchFailure, FileFault, RecipeFault, UserError
 from deice.image import Image
 from deice.io.gain import turn
 from deice.io.stored import Frames
-from deice.movies.halves import Halves, split_movie, write_halves
+from deice.movies.halves import Halves, Sums, average, split_movie, sum_movie, write_halves
 from deice.movies.pattern import estimate_gain
 from deice.scenes import expand, stem
 
@@ -29,6 +30,7 @@ __all__ = ["Outcome", "Splitting", "split", "split_files"]
 log = logging.getLogger(__name__)
 
 GAIN_NAME = "gain_estimated.mrc"
+UNDER_WAY = 2  # movies: each takes the memory of its averages
 
 
 @dataclass(frozen=True)
@@ -116,16 +118,18 @@ def split_files(paths: Sequence[Path], out: Path | str, how: Splitting) -> Itera
     finished = {path for path, outputs in jobs.items() if not how.overwrite and all(map(_complete, outputs))}
     if how.estimate_gain and len(finished) < len(jobs):
         how = _with_estimated_gain(paths, out, how)
-    # the averages of one movie are written while the next one is read
-    with ThreadPoolExecutor(1) as writing:
-        last: Future[Outcome] | None = None
+    # a movie is read while the one before is searched for defects and written: the disk is never idle
+    with ThreadPoolExecutor(1) as reading, ThreadPoolExecutor(1) as averaging, ThreadPoolExecutor(1) as writing:
+        under_way: deque[Future[Outcome]] = deque()
         for path, outputs in jobs.items():
-            made = None if path in finished else _halves_of(path, how)
-            if last is not None:
-                yield last.result()
-            last = writing.submit(_outcome, path, outputs, made, how.float16)
-        if last is not None:
-            yield last.result()
+            made: Future[Halves] | None = None
+            if path not in finished:
+                made = averaging.submit(_averaged, reading.submit(_summed, path, how), how)
+            under_way.append(writing.submit(_outcome, path, outputs, made, how.float16))
+            if len(under_way) == UNDER_WAY:
+                yield under_way.popleft().result()
+        while under_way:
+            yield under_way.popleft().result()
 
 
 def raise_failures(outcomes: Sequence[Outcome]) -> None:
@@ -237,27 +241,27 @@ def _with_estimated_gain(paths: Iterable[Path], out: Path, how: Splitting) -> Sp
     return replace(how, gain=place, gain_rotation=0, gain_flip=0)
 
 
-def _halves_of(path: Path, how: Splitting) -> Halves | UserError:
-    try:
-        movie = _open(path, how)
-        return split_movie(movie, _gain_of(movie, how), how.align, how.seed, str(path))
-    except UserError as error:
-        return error
+def _summed(path: Path, how: Splitting) -> Sums:
+    movie = _open(path, how)
+    return sum_movie(movie, _gain_of(movie, how), str(path))
+
+
+def _averaged(summed: Future[Sums], how: Splitting) -> Halves:
+    return average(summed.result(), how.align, how.seed)
 
 
 def _outcome(
-    path: Path, outputs: tuple[Path, Path, Path], made: Halves | UserError | None, float16: bool
+    path: Path, outputs: tuple[Path, Path, Path], made: Future[Halves] | None, float16: bool
 ) -> Outcome:
     """What became of a movie, its averages on the disk; `made` is None where they were there before."""
     if made is None:
         return Outcome(path, outputs, skipped=True)
     try:
-        if isinstance(made, UserError):
-            raise made
-        write_halves(made, outputs, float16)
+        halves = made.result()
+        write_halves(halves, outputs, float16)
     except UserError as error:
         return Outcome(path, outputs, failure=error)
-    return Outcome(path, outputs, figures=made.figures)
+    return Outcome(path, outputs, figures=halves.figures)
 
 
 def _written_halves(outcome: Outcome) -> Image:

@@ -63,24 +63,49 @@ class Halves:
         }
 
 
-def split_movie(movie: Image, gain: np.ndarray | None, align: bool, seed: int, name: str) -> Halves:
-    """Even and odd averages of `movie` (t, y, x), its frames multiplied by `gain` (y, x; 0 = defect).
+@dataclass(eq=False)
+class Sums:
+    """A movie's sums on their way to averages: `pair`, of the even and of the odd frames, float32 (y, x)."""
 
-    Hot and dead pixels (deice.ops.defects says which) are replaced in every frame anew by a draw from their
-    neighbourhood, seeded by `seed`, `name` and the frame's number: the halves share nothing that is not in the scene.
-    align: the frames' drift is found and undone (deice.ops.drift). The movie is read twice, with `align` three times.
-    Raises UserError for fewer than two frames, for frames without any difference, or without a good pixel.
+    movie: Image
+    gain: np.ndarray | None
+    name: str
+    pair: tuple[np.ndarray, ...]
+
+
+def split_movie(movie: Image, gain: np.ndarray | None, align: bool, seed: int, name: str) -> Halves:
+    """Even and odd averages of `movie` (t, y, x): `sum_movie`, then `average`."""
+    return average(sum_movie(movie, gain, name), align, seed)
+
+
+def sum_movie(movie: Image, gain: np.ndarray | None, name: str) -> Sums:
+    """Sums of the frames of `movie` (t, y, x) times `gain` (y, x; 0 = defect): the movie is read once.
+
+    Raises UserError for fewer than two frames, for frames without any difference, FileFault for what cannot be read.
     """
     count = movie.views.shape[0]
     if count < 2:
         size = " x ".join(str(n) for n in reversed(movie.space))
         raise UserError(f"{name}: {count} frame of {size} pixels; expected a movie of at least 2 frames: a micrograph "
                         "has no halves, denoise it as it is")  # fmt: skip
-    counts = ((count + 1) // 2, count // 2)
     even, odd = half_sums(movie.views, gain)
     if even.min() == even.max() and odd.min() == odd.max():
-        raise UserError(f"{name}: every pixel holds {even.flat[0] / counts[0]:.6g}; expected frames of counts: "
-                        "copy the movie again, or check the gain")  # fmt: skip
+        raise UserError(f"{name}: every pixel holds {even.flat[0] / ((count + 1) // 2):.6g}; expected frames of "
+                        "counts: copy the movie again, or check the gain")  # fmt: skip
+    return Sums(movie, gain, name, (even, odd))
+
+
+def average(sums: Sums, align: bool, seed: int) -> Halves:
+    """The averages of `sums`, whose arrays are used up: defects replaced, with `align` from aligned frames.
+
+    Hot and dead pixels (deice.ops.defects says which) are replaced in every frame anew by a draw from their
+    neighbourhood, seeded by `seed`, the movie's name and the frame's number: the halves share nothing that is not in the scene.
+    align: the frames' drift is found and undone (deice.ops.drift). The movie is read once more, with `align` twice.
+    Raises UserError where most pixels are defects.
+    """
+    movie, gain, name, (even, odd) = sums.movie, sums.gain, sums.name, sums.pair
+    sums.pair, count = (), movie.views.shape[0]
+    counts = ((count + 1) // 2, count // 2)
     defects = find_defects(even, odd, counts, None if gain is None else gain <= 0)
     if defects.mean() > 0.5:
         raise UserError(f"{name}: {defects.mean():.0%} of the pixels are defects; expected fewer than half: "

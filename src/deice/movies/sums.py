@@ -3,17 +3,21 @@
 numpy and not torch: a frame is touched once, and importing torch would cost more memory than two frames of 4096².
 """
 
-import mmap
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
+from deice.io.stored import mapped_span
+from deice.movies.reading import DecodedFrames, Pieces, ReadFrames
+
 WIDER = {1: np.dtype(np.int16), 2: np.dtype(np.int32)}  # by bytes: the type in which integers of that size are summed
 BAND = 1 << 18  # pixels that several frames are added to while they lie in the processor's cache
 MOST_THREADS = 8  # that decode
-AT_ONCE = 64 << 20  # bytes of frames that a half holds at once, if more than one
 
 
 def half_sums(frames: Any, gain: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
@@ -21,29 +25,36 @@ def half_sums(frames: Any, gain: np.ndarray | None) -> tuple[np.ndarray, np.ndar
 
     Integers of up to 16 bits are summed exactly, and their sum is multiplied by the gain; other numbers are multiplied
     frame by frame and added in their order.
+    Raises FileFault where the frames lie in a file that can no longer be read.
     """
-    cores = min(MOST_THREADS, len(os.sched_getaffinity(0)))
+    cores, span, dtype = min(MOST_THREADS, len(os.sched_getaffinity(0))), mapped_span(frames), np.dtype(frames.dtype)
     with ThreadPoolExecutor(2) as halves, ThreadPoolExecutor(cores) as decoding:
-        even, odd = halves.map(lambda first: _sum(frames, range(first, frames.shape[0], 2), gain, decoding), (0, 1))
+        pieces = ReadFrames(*span[:2], frames.shape, dtype) if span else DecodedFrames(frames, decoding)
+        with closing(pieces):
+            even, odd = halves.map(lambda first: _sum(pieces, range(first, frames.shape[0], 2), frames.shape[1:],
+                                                      dtype, gain), (0, 1))  # fmt: skip
     return even, odd
 
 
-def _sum(frames: Any, numbers: range, gain: np.ndarray | None, decoding: ThreadPoolExecutor) -> np.ndarray:
-    """The sum of the frames `numbers` times `gain`; several are decoded at a time where they have to be."""
-    dtype = np.dtype(frames.dtype)
+def _sum(
+    pieces: Pieces, numbers: range, shape: tuple[int, ...], dtype: np.dtype, gain: np.ndarray | None
+) -> np.ndarray:
+    """The sum of the frames `numbers` (y, x) times `gain`; the next group is on its way while one is added."""
     exact = dtype.kind in "iu" and dtype.itemsize in WIDER
-    total = np.zeros(frames.shape[1:], np.float32)
-    wide = np.zeros(total.shape, WIDER[dtype.itemsize]) if exact else total
+    total = np.zeros(shape, np.float32)
+    wide = np.zeros(shape, WIDER[dtype.itemsize]) if exact else total
     room = np.iinfo(wide.dtype).max // (1 << 8 * dtype.itemsize) if exact else len(numbers)
-    at_once = min(room, max(1, AT_ONCE // (total.size * dtype.itemsize)))
+    at_once = min(room, max(1, pieces.at_once // (total.size * dtype.itemsize)))
+    groups = [numbers[first : first + at_once] for first in range(0, len(numbers), at_once)]
     held = 0  # frames in `wide` that are not in `total`
-    for first in range(0, len(numbers), at_once):
-        some = list(decoding.map(lambda number: _frame(frames, number), numbers[first : first + at_once]))
-        if exact and held + len(some) > room:
+    for group, following in pairwise((range(0), *groups, range(0))):
+        pieces.begin(following)
+        if exact and held + len(group) > room:
             total += wide
             wide[...], held = 0, 0
-        _add(wide, some, None if exact else gain)
-        held += len(some)
+        _add(wide, pieces, group, None if exact else gain)
+        pieces.end(group)
+        held += len(group)
     if exact:
         total += wide
         if gain is not None:
@@ -51,35 +62,15 @@ def _sum(frames: Any, numbers: range, gain: np.ndarray | None, decoding: ThreadP
     return total
 
 
-def _frame(frames: Any, number: int) -> np.ndarray:
-    """Frame `number`, decoded, or mapped and on its way from the disk."""
-    frame = np.asarray(frames[number])
-    ask_for(frame)
-    return frame
-
-
-def _add(total: np.ndarray, frames: list[np.ndarray], gain: np.ndarray | None) -> None:
-    """Add `frames` to `total`, in place, a band of rows after the other."""
+def _add(total: np.ndarray, pieces: Pieces, numbers: Sequence[int], gain: np.ndarray | None) -> None:
+    """Add the frames `numbers` to `total`, in place, a band of rows after the other."""
     rows = max(1, BAND // total.shape[1])
     for first in range(0, total.shape[0], rows):
-        band = slice(first, first + rows)
-        for frame in frames:
-            part = frame[band]
+        band = slice(first, min(first + rows, total.shape[0]))
+        for number in numbers:
+            part = pieces.piece(number, band)
             if gain is not None:
                 part = np.multiply(part, gain[band], dtype=np.float32, casting="unsafe")
             elif total.dtype.kind == "f":
                 part = part.astype(np.float32, copy=False)
             total[band] += part
-
-
-def ask_for(array: np.ndarray) -> None:
-    """Let the kernel begin to read what `array` maps of a file, if it maps one; what is in memory costs nothing."""
-    owner: Any = array
-    while isinstance(owner, np.ndarray):
-        owner = owner.base
-    if not isinstance(owner, mmap.mmap):
-        return
-    start = np.frombuffer(owner, np.uint8).__array_interface__["data"][0]
-    low, high = (place - start for place in np.lib.array_utils.byte_bounds(array))
-    first = low // mmap.PAGESIZE * mmap.PAGESIZE
-    owner.madvise(mmap.MADV_WILLNEED, first, high - first)

@@ -58,8 +58,8 @@ def find_defects(even: np.ndarray, odd: np.ndarray, counts: tuple[int, int], kno
             defects.reshape(-1)[some[_stands_out(level, some, spread)]] = True
 
     in_bands(mark_points, level.shape)
-    defects |= _broken_rows(level, residual, spread)
-    defects |= _broken_rows(level.T, residual.T, spread).T
+    _mark_broken_rows(defects, level, residual, spread)
+    _mark_broken_rows(defects.T, level.T, residual.T, spread)
     return defects
 
 
@@ -153,15 +153,14 @@ def _stands_out(level: np.ndarray, pixels: np.ndarray, spread: float) -> np.ndar
     return np.abs(level[y, x] - median) > OUTLIER * np.maximum(local, spread)
 
 
-def _broken_rows(level: np.ndarray, residual: np.ndarray, spread: float) -> np.ndarray:
-    """Segments of rows above, or below, the rows on both of their sides: bool (y, x).
+def _mark_broken_rows(defects: np.ndarray, level: np.ndarray, residual: np.ndarray, spread: float) -> None:
+    """Mark in `defects` (y, x) the segments of rows above, or below, the rows on both of their sides.
 
     Both sides, so that a straight edge of the scene along the line is none. A segment's medians are only taken where
     many of its pixels differ from the local mean, of which `residual` is what is left.
     """
-    broken = np.zeros(level.shape, bool)
     if min(level.shape) < LINE_SEGMENT // 4:  # too few pixels for a line's median to mean anything
-        return broken
+        return
     for first in range(0, max(level.shape[1] - LINE_SEGMENT // 2, 1), LINE_SEGMENT):
         last = first + LINE_SEGMENT if level.shape[1] - first - LINE_SEGMENT > LINE_SEGMENT // 2 else level.shape[1]
         far = residual[:, first:last]
@@ -174,8 +173,7 @@ def _broken_rows(level: np.ndarray, residual: np.ndarray, spread: float) -> np.n
         before, after = ((medians[2 * way] + medians[3 * way]) / 2 for way in (-1, 1))
         hot = medians[0] - np.maximum(before, after) > LINE * spread
         dead = np.minimum(before, after) - medians[0] > LINE * spread
-        broken[suspects[hot | dead], first:last] = True
-    return broken
+        defects[suspects[hot | dead], first:last] = True
 
 
 def _mirrored(index: np.ndarray, size: int) -> np.ndarray:
