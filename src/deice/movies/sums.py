@@ -43,7 +43,7 @@ def _sum(
     exact = dtype.kind in "iu" and dtype.itemsize in WIDER
     total = np.zeros(shape, np.float32)
     wide = np.zeros(shape, WIDER[dtype.itemsize]) if exact else total
-    room = np.iinfo(wide.dtype).max // (1 << 8 * dtype.itemsize) if exact else len(numbers)
+    room = (1 << 8 * dtype.itemsize - 1) - 1 if exact else len(numbers)  # frames that cannot overflow `wide`
     at_once = min(room, max(1, pieces.at_once // (total.size * dtype.itemsize)))
     groups = [numbers[first : first + at_once] for first in range(0, len(numbers), at_once)]
     held = 0  # frames in `wide` that are not in `total`
