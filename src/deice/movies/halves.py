@@ -99,7 +99,8 @@ def average(sums: Sums, align: bool, seed: int) -> Halves:
     """The averages of `sums`, whose arrays are used up: defects replaced, with `align` from aligned frames.
 
     Hot and dead pixels (deice.ops.defects says which) are replaced in every frame anew by a draw from their
-    neighbourhood, seeded by `seed`, the movie's name and the frame's number: the halves share nothing that is not in the scene.
+    neighbourhood, seeded by `seed`, the movie's name and the frame's number: the halves share nothing that is not in
+    the scene.
     align: the frames' drift is found and undone (deice.ops.drift). The movie is read once more, with `align` twice.
     Raises UserError where most pixels are defects.
     """
