@@ -25,7 +25,7 @@ from deice.image import Geometry, Image
 from deice.metrics import correlation, fourier_shell_correlation, frc_area, psnr
 from deice.peers import PRETRAINED, denoise_by_topaz
 
-OURS = "**deice, calibrated**"
+OURS = "**deice**"
 Volumes = list[Tensor]  # each (z, y, x)
 
 
@@ -68,13 +68,13 @@ def by_topaz(noisy: Volumes, topaz: Path, whole: bool, device: str) -> dict[str,
 
 
 def by_model(noisy: Volumes, model: Model, geometry: Geometry, device: str) -> dict[str, Volumes]:
-    """The network's answers, and the same calibrated on the very volume."""
+    """What `deice denoise` gives, which calibrates no volume by itself, and the same calibrated on the very volume."""
     def network(calibration: bool) -> Volumes:
         images = [Image(n.numpy()[None], geometry) for n in noisy]
         answers = [denoise(image, model, device=device, calibration=calibration) for image in images]
         return [torch.from_numpy(answer.views[0]) for answer in answers]
 
-    return {"deice, bare network": network(False), OURS: network(True)}
+    return {"deice, calibrated": network(True), OURS: network(False)}
 
 
 def figures(answer: Tensor, truth: Tensor) -> tuple[float, float, float]:
