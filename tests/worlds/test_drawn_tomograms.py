@@ -2,6 +2,7 @@
 
 import math
 import time
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -171,7 +172,8 @@ def test_a_gpu_is_fed_and_never_waited_for() -> None:
     Tomograms().draw(8, (64, 64, 64), (0, 0), device)
     torch.cuda.synchronize(device)
     begun = time.perf_counter()
-    torch.cuda.set_sync_debug_mode("error")
+    with warnings.catch_warnings(action="ignore"):  # it says that it is a prototype
+        torch.cuda.set_sync_debug_mode("error")
     try:
         drawn = [Tomograms().draw(8, (64, 64, 64), (0, key), device)[0] for key in range(1, 11)]
     finally:
