@@ -18,13 +18,14 @@ import numpy as np
 
 from deice.devices import available_memory
 from deice.errors import FileFault
-from deice.io.stored import mapped_span
+from deice.io.stored import fetch, mapped_span
 from deice.ranks import Ranks
 from deice.sources import Source
 
 log = logging.getLogger(__name__)
 
-CHUNK = 1 << 23  # bytes of one read
+CHUNK = 1 << 23  # bytes that a thread loads at a time
+COPIED = 1 << 18  # bytes of one read: what is copied stays in the processor's cache
 
 
 class Groups:
@@ -35,11 +36,15 @@ class Groups:
         self.threads = ThreadPoolExecutor(threads, thread_name_prefix="deice-load")
         self.scratch = threading.local()
         self.loads: dict[int, list[Future]] = {}
+        self.loaded: dict[int, Source] = {}
         self.warned = False
 
     def readers(self, wanted: frozenset[int], following: frozenset[int]) -> dict[int, Source]:
         """The sources `wanted` now, loaded; those `following` begin to be loaded, all others are let go."""
+        if wanted <= self.loaded.keys() and following <= self.loads.keys():
+            return self.loaded
         for number in self.loads.keys() - wanted - following:
+            self.loaded.pop(number, None)
             for load in self.loads.pop(number):
                 load.cancel()
             release(self.sources[number])
@@ -47,9 +52,10 @@ class Groups:
             if number not in self.loads:
                 self.loads[number] = self._begin(self.sources[number])
         self._warn_of_size(wanted | following)
-        return {number: self._loaded(number) for number in sorted(wanted)}
+        self.loaded |= {number: self._when_loaded(number) for number in sorted(wanted)}
+        return self.loaded
 
-    def _loaded(self, number: int) -> Source:
+    def _when_loaded(self, number: int) -> Source:
         """The source when all of it is there: itself, if its files are mapped, else what was decoded."""
         decoded = [load.result() for load in self.loads[number]]
         return next((source for source in decoded if source is not None), self.sources[number])
@@ -69,12 +75,13 @@ class Groups:
     def _read(self, path: str, start: int, size: int) -> None:
         """Read a part of a file into the page cache; the bytes themselves are not kept."""
         if not hasattr(self.scratch, "buffer"):
-            self.scratch.buffer = memoryview(bytearray(CHUNK))
+            self.scratch.buffer = memoryview(bytearray(COPIED))
         try:
             file = os.open(path, os.O_RDONLY)
         except OSError as error:
             raise FileFault(path, f"{error.strerror}; it was there when the run began") from error
         try:
+            fetch(file, start, size)
             while size > 0 and (count := os.preadv(file, [self.scratch.buffer[:size]], start)):
                 start, size = start + count, size - count
             if size:

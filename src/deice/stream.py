@@ -5,6 +5,7 @@ consumed; each rank takes its own slice of the batch, and the order does not dep
 """
 
 import math
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,6 +24,7 @@ from deice.ranks import ALONE, Ranks
 from deice.sources import Source, windows_in
 
 HELD, HELD_BYTES = 4, 1 << 33  # of a group of window order: files, and bytes if there is more than one
+SHARE = 1 << 20  # bytes that a thread cuts at a time, or more: where calls are short it waits for Python's lock
 CARRIED = {np.dtype(kind): getattr(torch, kind) for kind in ("int8", "uint8", "int16", "uint16", "float16", "float32")}
 
 
@@ -117,25 +119,29 @@ class WindowOrder:
         return np.maximum(1, self._sizes // self.count).astype(int)
 
     @cached_property
-    def _epochs(self) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    def _steps(self) -> int:
+        return int(self._steps_per_source.sum())  # of an epoch
+
+    @cached_property
+    def _epochs(self) -> dict[int, tuple[np.ndarray, list[int]]]:
         return {}  # what `_epoch` found for the last two
 
-    def _epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+    def _epoch(self, epoch: int) -> tuple[np.ndarray, list[int]]:
         """The sources in the order of an epoch, and how many of its batches each group's end leaves behind."""
         if epoch not in self._epochs:
             self._epochs.pop(epoch - 2, None)
             files = np.random.default_rng([self.seed, epoch, 1]).permutation(len(self.sources))
             ends = np.cumsum(np.add.reduceat(self._steps_per_source[files], range(0, len(files), self.held)))
-            self._epochs[epoch] = files, ends
+            self._epochs[epoch] = files, ends.tolist()
         return self._epochs[epoch]
 
     def _group(self, step: int) -> tuple[list[int], int]:
         """The files of batch `step`, and the first batch of the next group."""
-        epoch, inside = divmod(step, int(self._steps_per_source.sum()))
+        epoch, inside = divmod(step, self._steps)
         files, ends = self._epoch(epoch)
-        number = int(np.searchsorted(ends, inside, side="right"))
+        number = bisect_right(ends, inside)
         group = files[number * self.held : (number + 1) * self.held].tolist()
-        return group, step - inside + int(ends[number])
+        return group, step - inside + ends[number]
 
     def batch(self, step: int) -> list[Place]:
         """The windows of batch `step`, all from the files of its group."""
@@ -191,7 +197,7 @@ class Stream:
         self.on_gpu = device.type == "cuda"
         self.copies = torch.cuda.Stream(device) if self.on_gpu else None
         self.kind = carried_as(sources) if self.on_gpu else torch.float32
-        self.affines = torch.stack([rows_of(source) for source in sources])
+        self.affines = torch.stack([rows_of(source) for source in sources]).numpy()
         self.changed = any(affine != Affine() for source in sources for affine in source.affines)
         self.may_be_broken = any(np.dtype(view.dtype).kind == "f" for source in sources for view in source.views)
         self.ring: list[Slot] = []
@@ -237,10 +243,10 @@ class Stream:
         places = self.ranks.share(self.order.batch(step))
         readers = self.groups.readers(self.order.resident(step), self.order.following(step))
         slot = self.ring.pop() if self.ring else self._new_slot(len(places))
-        torch.index_select(self.affines, 0, torch.tensor([place.source for place in places]), out=slot.affines)
+        slot.affines.numpy()[...] = self.affines[[place.source for place in places]]
         rows = slot.windows.numpy()
         cuts = [(readers.get(place.source, self.sources[place.source]), place) for place in places]
-        share = -(-len(cuts) // self.workers)
+        share = max(-(-len(cuts) // self.workers), SHARE // max(1, rows[0].nbytes)) if cuts else 1
         parts = [slice(i, i + share) for i in range(0, len(cuts), share)]
         return slot, [self.threads.submit(self._cut, cuts[part], rows[part], slot.affines[part]) for part in parts]
 
@@ -250,8 +256,7 @@ class Stream:
                     torch.empty((count, views, 4), pin_memory=self.on_gpu))
 
     def _cut(self, cuts: Sequence[tuple[Source, Place]], rows: np.ndarray, affines: Tensor) -> None:
-        """Cut each window into its row of `rows` (n, v, *window). The rest is done for all of them at once: where calls
-        are short, Python's lock is what threads wait for."""
+        """Cut each window into its row of `rows` (n, v, *window); the rest is done for all of them at once."""
         for (source, place), row in zip(cuts, rows):
             source.cut(place.origin, self.order.window, row)
         if self.may_be_broken and not all_finite(rows):

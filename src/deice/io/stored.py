@@ -1,6 +1,7 @@
 """What a file holds, before it is decided what it serves as; and frames that are decoded when asked for."""
 
 import mmap
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from deice.image import Geometry
+
+FETCHED = 1 << 17  # bytes asked for at a time: Linux reads of one request no more than it reads ahead, 128 kB usually
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,3 +81,9 @@ def mapped_span(view: Any) -> tuple[str, int, int] | None:
     before = view.offset - view.offset % mmap.ALLOCATIONGRANULARITY  # where the mapping begins in the file
     inside = view.ctypes.data - np.frombuffer(mapping, np.uint8).ctypes.data
     return str(view.filename), before + inside, view.nbytes
+
+
+def fetch(file: int, start: int, size: int) -> None:
+    """Let the system begin to read `size` bytes from `start` on of an open file, while other work is done."""
+    for place in range(start, start + size, FETCHED):
+        os.posix_fadvise(file, place, min(FETCHED, start + size - place), os.POSIX_FADV_WILLNEED)

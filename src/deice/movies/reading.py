@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from deice.errors import FileFault
+from deice.io.stored import fetch
 
 
 class Pieces(Protocol):
@@ -50,7 +51,7 @@ class ReadFrames:
     def begin(self, numbers: Sequence[int]) -> None:
         """Ask the system to fetch the frames; it does so while others are added."""
         for number in numbers:
-            os.posix_fadvise(self.file, self.start + number * self.frame, self.frame, os.POSIX_FADV_WILLNEED)
+            fetch(self.file, self.start + number * self.frame, self.frame)
 
     def piece(self, number: int, rows: slice) -> np.ndarray:
         """Read into the thread's buffer; FileFault where the file has become shorter, or cannot be read."""
