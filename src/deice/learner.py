@@ -35,7 +35,9 @@ class Learner:
             self._begin_from(load_model(start), start)
         self.module = place(self.module, axes, device)
         ranks.copy_of_first(self.module.state_dict().values())
-        self.average = {k: v.clone() for k, v in self.module.state_dict().items()} if recipe.training.average else {}
+        self.parameters = list(self.module.parameters())
+        self.current = self.module.state_dict()  # the module's own memory, whatever it learns
+        self.average = {k: v.clone() for k, v in self.current.items()} if recipe.training.average else {}
         self.criterion = recipe.criterion
         self.optimiser = self._optimiser()
         self.optimiser.register_step_post_hook(lambda *_: self._follow())  # not after a step that fp16 had to skip
@@ -59,7 +61,9 @@ class Learner:
         if settings.optimiser not in OPTIMISERS:
             raise RecipeFault(f"optimiser is {settings.optimiser!r}; expected one of {', '.join(OPTIMISERS)}")
         decay = settings.weight_decay if settings.optimiser == "adamw" else 0.0
-        return OPTIMISERS[settings.optimiser](self.module.parameters(), lr=settings.lr, weight_decay=decay)
+        # one pass over all weights; under fp16's scaler it would be asked for steps that are skipped, too
+        fused = settings.precision != "fp16"
+        return OPTIMISERS[settings.optimiser](self.parameters, lr=settings.lr, weight_decay=decay, fused=fused)
 
     @property
     def lr(self) -> float:
@@ -86,16 +90,17 @@ class Learner:
         statistics of batch norm are averaged with them.
         """
         self._set_rate(fraction)
-        self.module.train()
+        if not self.module.training:
+            self.module.train()
         self.optimiser.zero_grad(set_to_none=True)
         task = asked(self.recipe.scheme, views, generator, self.ranks)
         parts = task.parts(self.recipe.training.accumulate)
         found = mean_of([self._add_gradients(part, len(parts), precision) for part in parts])
-        self.ranks.average([p.grad for p in self.module.parameters() if p.grad is not None]
+        self.ranks.average([p.grad for p in self.parameters if p.grad is not None]
                            + [buffer for buffer in self.module.buffers() if buffer.is_floating_point()])
         self.scaler.unscale_(self.optimiser)
         if self.recipe.training.clip:
-            nn.utils.clip_grad_norm_(self.module.parameters(), self.recipe.training.clip)
+            nn.utils.clip_grad_norm_(self.parameters, self.recipe.training.clip)
         self.scaler.step(self.optimiser)
         self.scaler.update()
         self.step += 1
@@ -115,15 +120,14 @@ class Learner:
         if not self.average:
             return
         decay = min(self.recipe.training.average, (1 + self.taken) / (10 + self.taken))
-        values = self.module.state_dict()
-        moving = [name for name, value in values.items() if value.is_floating_point()]
-        get_ema_multi_avg_fn(decay)([self.average[name] for name in moving], [values[name] for name in moving], None)
-        for name in values.keys() - set(moving):
-            self.average[name].copy_(values[name])
+        moving = {name: value for name, value in self.current.items() if value.is_floating_point()}
+        get_ema_multi_avg_fn(decay)([self.average[name] for name in moving], list(moving.values()), None)
+        for name in self.current.keys() - moving.keys():
+            self.average[name].copy_(self.current[name])
 
     def weights(self) -> dict[str, Tensor]:
         """The weights that are judged and kept."""
-        return self.average or dict(self.module.state_dict())
+        return self.average or dict(self.current)
 
     def judged_module(self) -> nn.Module:
         """A network in evaluation mode with the weights that are judged."""

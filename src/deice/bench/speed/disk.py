@@ -3,19 +3,22 @@
 import os
 import shutil
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 from typing import TypeVar
 
 import numpy as np
 
+from deice.bench.speed.answer import Line
 from deice.errors import UserError
 
 T = TypeVar("T")
 U = TypeVar("U")
 BLOCK = 8 << 20  # bytes of a read
+ROUNDS = 3  # of what is compared
 SLACK = 1.1  # of the room that is asked for
 
 
@@ -133,6 +136,38 @@ def from_disk(paths: Sequence[Path]) -> Generator[dict[str, float]]:
     after = bytes_from_disk()
     if before is not None and after is not None:
         found["fetched"] = (after - before) / sum(path.stat().st_size for path in paths)
+
+
+def in_turn(
+    works: Mapping[str, Callable[[], object]], paths: Sequence[Path], before: Callable[[], object] = lambda: None
+) -> dict[str, dict[str, float]]:
+    """Each of `works` on cold `paths`, one after the other and all of that ROUNDS times: a disk that others use too, or
+    that is slow at first, is so for all of them. `before` each, untimed.
+
+    The medians by name: "seconds", "processor" (seconds of all cores), and "fetched" where the kernel tells;
+    "range": the highest less the lowest seconds.
+    """
+    rounds: dict[str, list[dict[str, float]]] = {name: [] for name in works}
+    for _ in range(ROUNDS):
+        for name, work in works.items():
+            before()
+            with from_disk(paths) as found:
+                begun = time.process_time()
+                work()
+                found["processor"] = time.process_time() - begun
+            rounds[name].append(found)
+    medians = {name: {key: median(found[key] for found in each) for key in each[0]} for name, each in rounds.items()}
+    for name, each in rounds.items():
+        seconds = [found["seconds"] for found in each]
+        medians[name]["range"] = max(seconds) - min(seconds)
+    return medians
+
+
+def line_of(found: dict[str, float], count: int) -> Line:
+    """Milliseconds of one of `count` things, from what `in_turn` found of all."""
+    names = {"seconds": "ms", "range": "range_ms", "processor": "processor_ms"}
+    line = {name: 1e3 * found[key] / count for key, name in names.items() if key in found}
+    return line | ({"fetched": found["fetched"]} if "fetched" in found else {})
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import torch
 
 from deice.batch import denoise_files, finish
 from deice.bench.speed.answer import Answer, Line
-from deice.bench.speed.disk import copy_files, from_disk, make_files, on_cores
+from deice.bench.speed.disk import copy_files, in_turn, line_of, make_files, on_cores
 from deice.checkpoint import save_model
 from deice.conditions import Conditions
 from deice.errors import UserError
@@ -101,17 +101,19 @@ def from_disk_cold(batch: Batch, net: Net, device: torch.device) -> Answer:
     model = model_file(batch.folder, net)
     _ours(batch, batch.paths[:1], model, device)
     answer = Answer(OURS)
-    with from_disk(batch.paths) as copied:
-        _copy(batch)
-    batch.emptied("copies")
-    clock = Clock()
-    with from_disk(batch.paths) as ours:
+    shares: list[str] = []
+
+    def timed_ours() -> None:
+        clock = Clock()
         _ours(batch, batch.paths, model, device, clock)
-    answer.notes.append(f"of the time: {clock.shares()}")
-    for name, found in ((COPY, copied), (OURS, ours)):
-        answer.lines[name] = _line(found["seconds"], batch)
-        if "fetched" in found:
-            answer.lines[name]["fetched"] = found["fetched"]
+        shares.append(clock.shares())
+
+    measured = in_turn({COPY: lambda: _copy(batch), OURS: timed_ours}, batch.paths,
+                       lambda: [batch.emptied(name) for name in ("copies", "denoised")])  # fmt: skip
+    ours = measured[OURS]
+    answer.notes.append(f"of the time: {shares[-1]}")
+    for name, found in measured.items():
+        answer.lines[name] = _line(found["seconds"], batch) | line_of(found, batch.count)
     if "fetched" not in ours:
         answer.notes.append("the kernel does not say how much was read from the disk")
     elif ours["fetched"] < 0.9:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from deice.bench.speed.answer import Answer
-from deice.bench.speed.disk import BLOCK, from_disk, in_threads, make_files
+from deice.bench.speed.disk import in_threads, in_turn, line_of, make_files, read_files
 from deice.io import read, write
 from deice.ops.normalise import Affine
 from deice.settings import Data
@@ -30,19 +30,19 @@ def measure(
     try:
         paths = _files(folder, shape, count)
         threads, answer = Data().threads, Answer(OURS)
-        with from_disk(paths) as raw:
-            _read_raw(*_opened(order, paths), paths, batches, threads)
-        with from_disk(paths) as ours:
-            waited = _stream(*_opened(order, paths), batches, threads, device)
+        waits: list[float] = []
+        measured = in_turn({
+            RAW: lambda: _read_raw(*_opened(order, paths), paths, batches, threads),
+            OURS: lambda: waits.append(_stream(*_opened(order, paths), batches, threads, device)),
+        }, paths)  # fmt: skip
         begun = time.perf_counter()
         _stream(*_opened(order, paths), batches, threads, device)
-        warm = {"seconds": time.perf_counter() - begun}
+        measured[WARM] = {"seconds": time.perf_counter() - begun}
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    for name, found in ((RAW, raw), (OURS, ours), (WARM, warm)):
-        seconds = found.pop("seconds")
-        answer.lines[name] = {"ms": 1e3 * seconds / batches, "windows_s": BATCH * batches / seconds, **found}
-    answer.facts |= {"threads": threads, "longest_wait_ms": 1e3 * waited, "files": count, "window": list(WINDOW)}
+    for name, found in measured.items():
+        answer.lines[name] = line_of(found, batches) | {"windows_s": BATCH * batches / found["seconds"]}
+    answer.facts |= {"threads": threads, "longest_wait_ms": 1e3 * max(waits), "files": count, "window": list(WINDOW)}
     answer.ratios[RAW] = answer.lines[RAW]["ms"] / answer.lines[OURS]["ms"]
     return answer
 
@@ -79,21 +79,16 @@ def _read_raw(
 ) -> None:
     """The bytes that these batches are cut from: their windows as they lie in the files, or the files whole."""
     if not order.resident(0):
-        in_threads(lambda place: _copy_window(sources[place.source], place),
-                   [place for step in range(batches) for place in order.batch(step)], threads)
+        pictures = [source.views[0].view(np.ndarray) for source in sources]
+        in_threads(lambda step: _copy_windows(pictures, order.batch(step)), range(batches), threads)
         return
     groups = list(dict.fromkeys(order.resident(step) for step in range(batches)))
-    in_threads(_read_whole, [paths[number] for group in groups for number in sorted(group)], threads)
+    read_files([paths[number] for group in groups for number in sorted(group)], threads)
 
 
-def _copy_window(source: Source, place: Place) -> np.ndarray:
-    cut = tuple(slice(start, start + size) for start, size in zip(place.origin, WINDOW))
-    return np.array(source.views[0][cut])
-
-
-def _read_whole(path: Path) -> int:
-    buffer, total = bytearray(BLOCK), 0
-    with path.open("rb", buffering=0) as file:
-        while count := file.readinto(buffer):
-            total += count
-    return total
+def _copy_windows(pictures: Sequence[np.ndarray], places: Sequence[Place]) -> None:
+    """The windows at `places` into one buffer, a batch a thread: more calls would wait for Python's lock."""
+    into = np.empty(WINDOW, np.float32)
+    for place in places:
+        (y, x), (height, width) = place.origin, WINDOW
+        np.copyto(into, pictures[place.source][y : y + height, x : x + width])

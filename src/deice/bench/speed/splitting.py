@@ -9,12 +9,13 @@ import tifffile
 from mrcfile.utils import mode_from_dtype
 
 from deice.bench.speed.answer import Answer
-from deice.bench.speed.disk import from_disk, make_files, on_cores, read_files, refuse_little_room
+from deice.bench.speed.disk import in_turn, line_of, make_files, on_cores, read_files, refuse_little_room
 from deice.bench.speed.events import write_eer
 from deice.movies import Splitting, raise_failures, split_files
 
 OURS, READING = "deice split", "reading the bytes"
 CORES = 2
+HALVES = "halves"  # the folder of the answers
 HEADER = 1024
 MRC = {"int8": np.int8, "int16": np.int16, "float32": np.float32}
 EER_RATE = 0.02  # electrons a pixel and fraction
@@ -22,17 +23,16 @@ KINDS = (*MRC, "lzw", "eer")
 
 
 def measure(folder: Path, kind: str, shape: tuple[int, int, int], count: int) -> Answer:
-    """`count` movies (t, y, x) of a kind (KINDS): seconds a movie to split, and to read; the files are removed."""
+    """`count` movies (t, y, x) of a kind (KINDS): seconds a movie to split and to read; the files are removed."""
     try:
         movies = movies_in(folder / "movies", kind, shape, count)
         answer = Answer(OURS, facts={"megabytes": movies[0].stat().st_size / 1e6, "movies": count})
         with on_cores(CORES):
-            for name, work in ((READING, lambda: read_files(movies, CORES)), (OURS, lambda: _split(movies, folder))):
-                with from_disk(movies) as found:
-                    work()
-                seconds = found.pop("seconds")
-                answer.lines[name] = {"ms": 1e3 * seconds / count,
-                                      "mb_s": answer.facts["megabytes"] * count / seconds, **found}
+            measured = in_turn({READING: lambda: read_files(movies, CORES), OURS: lambda: _split(movies, folder)},
+                               movies, lambda: shutil.rmtree(folder / HALVES, ignore_errors=True))  # fmt: skip
+        for name, found in measured.items():
+            mb_s = answer.facts["megabytes"] * count / found["seconds"]
+            answer.lines[name] = line_of(found, count) | {"mb_s": mb_s}
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     if answer.lines[OURS].get("fetched", 0.0) < 0.9:
@@ -42,7 +42,7 @@ def measure(folder: Path, kind: str, shape: tuple[int, int, int], count: int) ->
 
 
 def _split(movies: list[Path], folder: Path) -> None:
-    raise_failures(list(split_files(movies, folder / "halves", Splitting())))
+    raise_failures(list(split_files(movies, folder / HALVES, Splitting())))
 
 
 def movies_in(folder: Path, kind: str, shape: tuple[int, int, int], count: int) -> list[Path]:

@@ -10,7 +10,8 @@ from deice.bench.speed.rows import Row
 from deice.bench.suite import write_json, write_text
 
 COLUMNS = {  # key → title, digits
-    "ms": ("ms", 3), "spread_ms": ("quartiles apart, ms", 3), "start_up_s": ("start-up, s", 1),
+    "ms": ("ms", 3), "spread_ms": ("quartiles apart, ms", 3), "range_ms": ("highest less lowest, ms", 3),
+    "processor_ms": ("of processor time, ms", 3), "start_up_s": ("start-up, s", 1),
     "job_ms": ("ms in a 2-minute job", 2), "tflops": ("TFLOP/s", 1), "of_matrix_rate": ("of the matrix rate", 2),
     "gigabytes": ("GB held", 2), "mb_s": ("MB/s", 0), "windows_s": ("windows/s", 0),
     "fetched": ("from the disk", 2), "files": ("files", 0),
