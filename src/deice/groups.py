@@ -9,7 +9,6 @@ decoded whole, into the process's own memory. At most two groups are held: the o
 import logging
 import mmap
 import os
-import threading
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from math import prod
@@ -25,7 +24,6 @@ from deice.sources import Source
 log = logging.getLogger(__name__)
 
 CHUNK = 1 << 23  # bytes that a thread loads at a time
-COPIED = 1 << 18  # bytes of one read: what is copied stays in the processor's cache
 
 
 class Groups:
@@ -34,7 +32,6 @@ class Groups:
     def __init__(self, sources: Sequence[Source], threads: int, ranks: Ranks):
         self.sources, self.ranks = sources, ranks
         self.threads = ThreadPoolExecutor(threads, thread_name_prefix="deice-load")
-        self.scratch = threading.local()
         self.loads: dict[int, list[Future]] = {}
         self.loaded: dict[int, Source] = {}
         self.warned = False
@@ -73,17 +70,16 @@ class Groups:
         return [self.threads.submit(self._read, *chunk) for chunk in own]
 
     def _read(self, path: str, start: int, size: int) -> None:
-        """Read a part of a file into the page cache; the bytes themselves are not kept."""
-        if not hasattr(self.scratch, "buffer"):
-            self.scratch.buffer = memoryview(bytearray(COPIED))
+        """Bring a part of a file into the page cache, by sending it to where nothing is kept: no byte is copied."""
         try:
             file = os.open(path, os.O_RDONLY)
         except OSError as error:
             raise FileFault(path, f"{error.strerror}; it was there when the run began") from error
         try:
             fetch(file, start, size)
-            while size > 0 and (count := os.preadv(file, [self.scratch.buffer[:size]], start)):
-                start, size = start + count, size - count
+            with open(os.devnull, "wb") as nowhere:
+                while size > 0 and (count := os.sendfile(nowhere.fileno(), file, start, size)):
+                    start, size = start + count, size - count
             if size:
                 raise FileFault(path, f"ends at byte {start}, {size} early; it was longer when the run began")
         except OSError as error:
