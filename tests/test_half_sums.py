@@ -1,8 +1,11 @@
 """Sums of frames: exact for integers, in order for other numbers, with room for every count."""
 
+import os
+
 import numpy as np
 import pytest
 
+from deice.errors import FileFault
 from deice.io.stored import Frames
 from deice.movies.sums import half_sums
 
@@ -46,3 +49,21 @@ def test_mapped_frames_are_summed_whatever_lies_before_them(tmp_path):
     (tmp_path / "movie").write_bytes(b"x" * 5000 + frames.tobytes())
     mapped = np.memmap(tmp_path / "movie", np.uint8, "r")[5000:].reshape(frames.shape)[:, ::-1]
     np.testing.assert_array_equal(half_sums(mapped, None)[1], frames[1::2, ::-1].sum(0))
+
+
+@pytest.mark.parametrize("dtype", ["i1", ">i2", "<f4"])
+def test_frames_of_a_file_are_read_from_where_they_lie(tmp_path, dtype):
+    frames = np.random.default_rng(4).integers(0, 9, (9, 600, 700)).astype(dtype)
+    (tmp_path / "movie").write_bytes(b"x" * 1024 + frames.tobytes())
+    mapped = np.memmap(tmp_path / "movie", np.uint8, "r")[1024:].view(dtype).reshape(frames.shape)
+    for first, half in enumerate(half_sums(mapped, None)):
+        np.testing.assert_array_equal(half, frames[first::2].astype(np.float64).sum(0))
+
+
+def test_a_file_that_became_shorter_is_named(tmp_path):
+    path = tmp_path / "movie"
+    path.write_bytes(bytes(6 * 64 * 64))
+    mapped = np.memmap(path, np.uint8, "r", shape=(6, 64, 64))
+    os.truncate(path, 4 * 64 * 64)
+    with pytest.raises(FileFault, match="movie: ends within frame"):
+        half_sums(mapped, None)

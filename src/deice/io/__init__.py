@@ -16,7 +16,7 @@ from deice.errors import FileFault, RecipeFault
 from deice.image import Image
 from deice.io.mrc_writing import writable_folder
 from deice.io.ome_zarr import is_zarr, open_zarr
-from deice.io.stored import Stored, fetch
+from deice.io.stored import Stored
 from deice.io.writing import create, write, write_at_once
 
 __all__ = ["create", "inspect", "is_zarr", "read", "read_ahead", "read_gain", "read_movie", "writable_folder", "write",
@@ -142,7 +142,7 @@ def inspect(path: Path | str, eer_frames: int | None = None, eer_superres: int =
 def read_ahead(path: Path) -> None:
     """Ask the system to fetch a file that will be read whole: a map fetches it page by page, at half the rate."""
     with suppress(OSError), path.open("rb") as file:
-        fetch(file.fileno(), 0, os.fstat(file.fileno()).st_size)
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
 
 
 def _magic(path: Path) -> bytes:
