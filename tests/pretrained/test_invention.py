@@ -113,3 +113,18 @@ def test_equivariant_to_offset_and_scale():
     picture = coloured(9, (320, 320), COLOURS["white"]) + 0.3 * scene(None)[:320, :320]
     one, other = (answered(given, precision="fp32") for given in (picture, 500 + 40 * picture))
     assert torch.allclose(other, 500 + 40 * one, atol=40 * 0.01 * float(one.std()))
+
+
+@pytest.mark.skipif(not (FOLDER / "tomograms.safetensors").is_file(), reason="no model of volumes is packaged")
+@pytest.mark.parametrize("ramp", [1.0, 0.7])
+def test_noise_as_tilts_leave_it_leaves_almost_nothing_in_a_volume(ramp):
+    """White in each tilt, tilts to 60° about y, back-projected with the weight |κ| to the power `ramp`."""
+    space = (40, 72, 72)
+    z, y, x = (torch.fft.fftfreq(size).reshape(shape) for size, shape in zip(space, [(-1, 1, 1), (-1, 1), (-1,)]))
+    x = x[: space[2] // 2 + 1].abs()
+    across = torch.hypot(z, x)  # as many tilts meet a frequency as it is near to the tilt axis
+    seen = (z.abs() <= math.tan(math.radians(60)) * x + 1e-6) & (torch.hypot(across, y) <= 0.5)
+    white = torch.randn(space, generator=torch.Generator().manual_seed(3))
+    noise = torch.fft.irfftn(torch.fft.rfftn(white) * seen * across.clamp_min(0.01) ** (ramp - 0.5), space)
+    noise = noise / noise.std()
+    assert answered(noise).std() <= 0.05
