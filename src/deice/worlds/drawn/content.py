@@ -11,7 +11,7 @@ from deice.worlds.drawn.pasting import Copies
 VIEWS = 6  # of each kind of body in a picture: more come by turning them in the plane
 MOST = 3000  # copies of one kind in a picture
 PARTICLES = {"protein": 0.65, "shell": 0.25, "vesicle": 0.1}  # what a picture is taken for
-BESIDES = {"small": 0.4, "vesicle": 0.12, "gold": 0.08, "crystal": 0.12, "filament": 0.15}  # how often
+BESIDES = {"small": 0.2, "vesicle": 0.12, "gold": 0.08, "crystal": 0.12, "filament": 0.15}  # how often
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +55,7 @@ def draw_content(bodies: Bodies, pixels: np.ndarray, size: int, rng: np.random.G
     sheets, views = [], 0
     for sample, pixel in enumerate(pixels):
         sheet = _Sheet(sample, size, float(pixel), rng)
-        if rng.random() > 0.1:
+        if rng.random() > 0.07:
             _fill(sheet, bodies, views)
         views += len(sheet.bodies)
         sheets.append(sheet)

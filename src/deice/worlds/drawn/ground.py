@@ -14,16 +14,14 @@ def draw_ground(count: int, rng: np.random.Generator) -> Settings:
     """Settings of the ground of `count` pictures, each (count,); strengths in standard deviations of the noise.
 
     slope: of light and thickness over the whole field.  grain: of a texture whose power falls as frequency to the
-    `fall`, down to `coarsest` cycles per pixel, through the lens or (`seen` 0) not.  debris: the least of it, over the
-    particles' standard deviation: films, unfolded protein and ice that keeps its form.  step: of the light at the
-    carbon's edge, beyond which the texture is `rougher`; it lies at `away` of the field's size from its middle, bent to
-    a circle of `hole` times that size, in the `direction`, radians.
+    `fall`, down to `coarsest` cycles per pixel, through the lens or (`seen` 0) not.  step: of the light at the carbon's
+    edge, beyond which the texture is `rougher`; it lies at `away` of the field's size from its middle, bent to a circle
+    of `hole` times that size, in the `direction`, radians.
     """
     edge = rng.random(count) < 0.12
     return {
         "slope": sometimes(rng, 0.4, 0.02, 0.5, count),
         "grain": np.where(edge, 1.0, rng.random(count) < 0.7) * log_uniform(rng, 0.02, 0.5, count),
-        "debris": sometimes(rng, 0.5, 0.1, 1.0, count),
         "fall": rng.uniform(0, 3, count),
         "coarsest": log_uniform(rng, 0.002, 0.05, count),
         "seen": (rng.random(count) < 0.7) * 1.0,

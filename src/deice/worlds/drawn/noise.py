@@ -12,7 +12,7 @@ from deice.worlds.matter import ice_structure_factor
 
 FEW = 20.0  # electrons per pixel: with fewer they are counted one by one
 COLOURS = ("white", "blurred", "dipped", "coarse")
-HOW_OFTEN = (0.35, 0.2, 0.1, 0.35)
+HOW_OFTEN = (0.45, 0.2, 0.15, 0.2)
 
 
 def draw_noise(count: int, rng: np.random.Generator) -> Settings:

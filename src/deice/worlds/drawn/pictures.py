@@ -82,9 +82,6 @@ def draw_scene(bodies: Bodies, count: int, size: int, rng: np.random.Generator, 
     content = draw_content(bodies, facts["pixel"], size, rng)
     expected = 0.04 * (facts["pixel"] / 1.5) ** 1.3
     facts["snr"] = np.clip(expected * np.exp(rng.uniform(-2, 2, count)), *SIGNAL_TO_NOISE)
-    empty = (content.coverage == 0) & (facts["step"] == 0)
-    facts["grain"] = np.maximum(facts["grain"] * (~empty | (rng.random(count) < 0.4)),
-                                facts["debris"] * np.sqrt(facts["snr"]) * ~empty)
     facts["share"] = np.clip(content.coverage, 0.03, 1.0)
     facts["dose"] = log_uniform(rng, *DOSE, count)
     facts["electrons"] = facts["dose"] * facts["pixel"] ** 2
