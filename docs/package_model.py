@@ -26,11 +26,12 @@ LIMITS = {
   rightly.""",
     3: "- Its answers are not calibrated. It does not fill the missing wedge.",
 }
+CALIBRATED = {2: "; what it says of a picture is calibrated on that picture", 3: ""}
 FIGURES = "## Figures"
 CARD = """# The packaged model of {name}
 
 A denoiser for {what} that learnt from simulations alone: no measured picture entered its training. deice uses it where
-no model is named (`deice denoise FILES -o DIR`); what it says of pictures is calibrated on the very picture.
+no model is named (`deice denoise FILES -o DIR`){calibrated}.
 
 ## What it learnt from
 
@@ -97,7 +98,8 @@ def write_card(run: Path, path: Path, hardware: str) -> None:
     old = card.read_text() if card.exists() else ""
     least, most = PIXELS[model.axes]
     card.write_text(CARD.format(
-        name=path.stem, what={2: "pictures", 3: "volumes"}[model.axes], least=least, most=most,
+        name=path.stem, calibrated=CALIBRATED[model.axes], what={2: "pictures", 3: "volumes"}[model.axes], least=least,
+        most=most,
         recipe=to_toml(model.recipe).strip(), parameters=parameters(model.module), hardware=hardware,
         megabytes=path.stat().st_size / 1e6, minutes=told[-1]["seconds"] / 60, steps=told[-1]["step"],
         share=100 * told[-1]["fraction"], best=model.facts["step"], validation=model.facts["validation"],

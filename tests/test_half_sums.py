@@ -67,3 +67,22 @@ def test_a_file_that_became_shorter_is_named(tmp_path):
     os.truncate(path, 4 * 64 * 64)
     with pytest.raises(FileFault, match="movie: ends within frame"):
         half_sums(mapped, None)
+
+
+def test_a_map_that_was_changed_in_memory_gives_what_is_there(tmp_path):
+    np.zeros((4, 6, 8), np.int16).tofile(tmp_path / "frames.raw")
+    frames = np.memmap(tmp_path / "frames.raw", np.int16, "c", shape=(4, 6, 8))
+    frames += 10
+    even, odd = half_sums(frames, None)
+    assert (even == 20).all()
+    assert (odd == 20).all()
+
+
+def test_frames_that_a_file_holds_upside_down(tmp_path):
+    """As TIFF does: a view of a map that is not in one piece."""
+    stored = np.random.default_rng(4).integers(0, 200, (5, 30, 40)).astype(np.uint8)
+    stored.tofile(tmp_path / "frames.raw")
+    frames = np.memmap(tmp_path / "frames.raw", np.uint8, "r", shape=(5, 30, 40))[:, ::-1]
+    even, odd = half_sums(frames, None)
+    np.testing.assert_array_equal(even, stored[0::2, ::-1].sum(0))
+    np.testing.assert_array_equal(odd, stored[1::2, ::-1].sum(0))

@@ -1,5 +1,7 @@
 """The stream: what a batch holds is a function of (seed, number), so ranks, threads and resumes agree."""
 
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +10,7 @@ import torch
 
 from deice import read, write
 from deice.errors import PairFault, RecipeFault, UserError
-from deice.groups import Groups, mapped_span
+from deice.groups import Groups, bytes_of, mapped_span
 from deice.image import Image
 from deice.ops.normalise import Affine
 from deice.ranks import Ranks
@@ -249,6 +251,25 @@ def test_window_order_loads_the_next_group_while_one_is_cut_and_holds_no_more(tm
     batches.close()
     assert max(map(len, held)) <= 4
     assert set(asked) == {f"m{n}.mrc" for n in range(6)}
+
+
+def test_a_file_system_that_cannot_send_is_read(tmp_path, monkeypatch):
+    sources = mapped_sources(tmp_path, 2)
+    asked = []
+
+    def refused(*_):
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    def read(file, size, place, of_the_system=os.pread):
+        asked.append(size)
+        return of_the_system(file, size, place)
+
+    monkeypatch.setattr(os, "sendfile", refused)
+    monkeypatch.setattr(os, "pread", read)
+    groups = Groups(sources, 2, Ranks())
+    groups.readers(frozenset({0}), frozenset({1}))
+    groups.close()
+    assert sum(asked) >= bytes_of(sources[0])
 
 
 @pytest.mark.parametrize("world", [1, 3])

@@ -6,6 +6,7 @@ part, and a group that is larger than the memory is slow but no fault. What has 
 decoded whole, into the process's own memory. At most two groups are held: the one in use and the next.
 """
 
+import errno
 import logging
 import mmap
 import os
@@ -24,6 +25,7 @@ from deice.sources import Source
 log = logging.getLogger(__name__)
 
 CHUNK = 1 << 23  # bytes that a thread loads at a time
+COPIED = 1 << 18  # bytes of one read, where reading is all that is left
 
 
 class Groups:
@@ -78,7 +80,7 @@ class Groups:
         try:
             fetch(file, start, size)
             with open(os.devnull, "wb") as nowhere:
-                while size > 0 and (count := os.sendfile(nowhere.fileno(), file, start, size)):
+                while size > 0 and (count := _passed(file, start, size, nowhere.fileno())):
                     start, size = start + count, size - count
             if size:
                 raise FileFault(path, f"ends at byte {start}, {size} early; it was longer when the run began")
@@ -108,6 +110,16 @@ def release(source: Source) -> None:
     for view in source.views:
         if mapped_span(view) is not None:
             view._mmap.madvise(mmap.MADV_DONTNEED)
+
+
+def _passed(file: int, start: int, size: int, nowhere: int) -> int:
+    """How many bytes were brought into the page cache; read and dropped where a file system cannot send them."""
+    try:
+        return os.sendfile(nowhere, file, start, size)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOSYS):
+            raise
+        return len(os.pread(file, min(size, COPIED), start))
 
 
 def _chunks(path: str, start: int, size: int) -> list[tuple[str, int, int]]:

@@ -162,7 +162,7 @@ def method_of(text: str, topaz: Path | None, truth: bool) -> Method:
         return topaz_of(settings, topaz)
     if text == PRETRAINED:
         return Packaged()
-    path = Path(without_given(text))
+    path = Path(without_given(text).removeprefix("topaz:"))
     if path.suffix == ".safetensors" or path.is_dir():
         return Learnt(load_model(path), given_of(text))
     if name not in FILTERS:

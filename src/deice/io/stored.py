@@ -87,3 +87,16 @@ def fetch(file: int, start: int, size: int) -> None:
     """Let the system begin to read `size` bytes from `start` on of an open file, while other work is done."""
     for place in range(start, start + size, FETCHED):
         os.posix_fadvise(file, place, min(FETCHED, start + size - place), os.POSIX_FADV_WILLNEED)
+
+
+def ask_for(array: np.ndarray) -> None:
+    """Let the system begin to read what `array` maps of a file, if it maps one; what is in memory costs nothing."""
+    owner: Any = array
+    while isinstance(owner, np.ndarray):
+        owner = owner.base
+    if not isinstance(owner, mmap.mmap):
+        return
+    start = np.frombuffer(owner, np.uint8).__array_interface__["data"][0]
+    low, high = (place - start for place in np.lib.array_utils.byte_bounds(array))
+    first = low // mmap.PAGESIZE * mmap.PAGESIZE
+    owner.madvise(mmap.MADV_WILLNEED, first, high - first)

@@ -47,11 +47,11 @@ class Kernel:
         """
         index = device.index if device.index is not None else torch.cuda.current_device()
         with torch.cuda.device(index) if index != torch.cuda.current_device() else nullcontext():
+            _enter_context(index)
             if shared > self.granted.get(index, DYNAMIC_SHARED):
                 attribute = self.driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
                 _checked(self.driver.cuKernelSetAttribute(attribute, shared, self.handle, self.driver.CUdevice(index)))
                 self.granted[index] = shared
-            _enter_context(index)
             values = [_as_argument(argument) for argument in arguments]
             places = (ctypes.c_void_p * len(values))(*map(ctypes.addressof, values))
             stream = torch.cuda.current_stream(index).cuda_stream

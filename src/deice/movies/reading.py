@@ -1,4 +1,4 @@
-"""The frames of a movie for its sums, piece by piece: those of a mapped file are read, any others decoded.
+"""The frames of a movie for its sums, piece by piece: those that a file holds in one piece are read, others decoded.
 
 Reading into a buffer that stays in the processor's cache takes half the processor time of touching a map's pages for
 the first time.
@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from deice.errors import FileFault
-from deice.io.stored import fetch
+from deice.io.stored import ask_for, fetch
 
 
 class Pieces(Protocol):
@@ -87,7 +87,12 @@ class DecodedFrames:
 
     def begin(self, numbers: Sequence[int]) -> None:
         for number in numbers:
-            self.decoded[number] = self.decoding.submit(lambda number=number: np.asarray(self.frames[number]))
+            self.decoded[number] = self.decoding.submit(self._decode, number)
+
+    def _decode(self, number: int) -> np.ndarray:
+        frame = np.asarray(self.frames[number])
+        ask_for(frame)  # of a map that is not in one piece, nothing has been read yet
+        return frame
 
     def piece(self, number: int, rows: slice) -> np.ndarray:
         return self.decoded[number].result()[rows]

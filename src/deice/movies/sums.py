@@ -27,10 +27,11 @@ def half_sums(frames: Any, gain: np.ndarray | None) -> tuple[np.ndarray, np.ndar
     frame by frame and added in their order.
     Raises FileFault where the frames lie in a file that can no longer be read.
     """
-    cores, span, dtype = min(MOST_THREADS, len(os.sched_getaffinity(0))), mapped_span(frames), np.dtype(frames.dtype)
-    with ThreadPoolExecutor(2) as halves, ThreadPoolExecutor(cores) as decoding:
+    cores, dtype = min(MOST_THREADS, len(os.sched_getaffinity(0))), np.dtype(frames.dtype)
+    span = mapped_span(frames) if getattr(frames, "mode", None) == "r" else None  # others may differ from their file
+    with ThreadPoolExecutor(cores) as decoding:
         pieces = ReadFrames(*span[:2], frames.shape, dtype) if span else DecodedFrames(frames, decoding)
-        with closing(pieces):
+        with closing(pieces), ThreadPoolExecutor(2) as halves:  # closed when neither half reads any more
             even, odd = halves.map(lambda first: _sum(pieces, range(first, frames.shape[0], 2), frames.shape[1:],
                                                       dtype, gain), (0, 1))  # fmt: skip
     return even, odd
