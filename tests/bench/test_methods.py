@@ -12,7 +12,7 @@ from worlds_for_tests import structure
 import deice
 from deice import metrics
 from deice.bench.cases import cases_of
-from deice.bench.methods import FITTED, Learnt, Topaz, method_of, split_methods
+from deice.bench.methods import FITTED, Learnt, Topaz, method_of, split_methods, weights_of
 from deice.bench.tegunov import best_tegunov
 from deice.errors import PairFault, RecipeFault
 from deice.filters import Gaussian
@@ -66,6 +66,16 @@ def test_a_filter_is_the_filter_of_that_name(files):
 def test_a_wrong_name_is_one_clear_line(name, said):
     with pytest.raises(deice.errors.UserError, match=said):
         method_of(name, None, truth=False)
+
+
+def test_another_trained_file_of_topaz_under_the_same_name_is_another(tmp_path):
+    model = tmp_path / "model.sav"
+    model.write_bytes(b"one")
+    before = weights_of(f"topaz:{model},cutoff=4")
+    model.write_bytes(b"two")
+    assert len(before) == 1
+    assert weights_of(f"topaz:{model},cutoff=4") != before
+    assert weights_of("topaz:unet") == []
 
 
 def test_what_topaz_is_asked_is_read_from_its_name():

@@ -162,7 +162,7 @@ def method_of(text: str, topaz: Path | None, truth: bool) -> Method:
         return topaz_of(settings, topaz)
     if text == PRETRAINED:
         return Packaged()
-    path = Path(without_given(text).removeprefix("topaz:"))
+    path = Path(without_given(text))
     if path.suffix == ".safetensors" or path.is_dir():
         return Learnt(load_model(path), given_of(text))
     if name not in FILTERS:
@@ -186,7 +186,8 @@ def without_given(text: str) -> str:
 
 def weights_of(text: str) -> list[str]:
     """Hashes of the files that a trained method's answers depend on: another model under the same name is another."""
-    path = Path(without_given(text))
+    of_topaz = text.startswith("topaz:")
+    path = Path(text.removeprefix("topaz:").partition(",")[0] if of_topaz else without_given(text))
     files = sorted(FOLDER.glob("*.safetensors")) if text == PRETRAINED else [path / MODEL if path.is_dir() else path]
     return [hashlib.blake2b(file.read_bytes(), digest_size=16).hexdigest() for file in files if file.is_file()]
 
